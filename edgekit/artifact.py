@@ -1,0 +1,150 @@
+"""The words that stages share: cards, tensors, certificates, parity, artifacts.
+
+Every word here goes into `manifest.json`, so all of them are frozen msgspec structs and none holds a framework object.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Shape = tuple[int, ...]
+
+
+class TensorSpec(Struct, frozen=True, kw_only=True):
+    """One input or output of a network, at its one fixed shape."""
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+    layout: str = ""
+
+
+class Preprocessing(Struct, frozen=True, kw_only=True):
+    """How an 8-bit image becomes the input tensor: resize the short side, crop the centre, scale to 0..1, normalise.
+
+    `crop_fraction` is the crop's side over the resized short side; mean and std are per channel, on the 0..1 scale.
+    """
+
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_fraction: float
+    channel_order: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class SizeRule(Struct, frozen=True, kw_only=True):
+    """Which input heights and widths a network can take, in pixels."""
+
+    minimum: int = 1
+    multiple_of: int = 1
+    square: bool = False
+
+    def nearest(self, side: int) -> tuple[int, ...]:
+        """The allowed sides just below and just above a side, in pixels."""
+        floor = -(-self.minimum // self.multiple_of) * self.multiple_of
+        below = side // self.multiple_of * self.multiple_of
+        return tuple(sorted({max(below, floor), max(below + self.multiple_of, floor)} if below != side else {side}))
+
+    def allows(self, side: int) -> bool:
+        """Whether the network takes this side."""
+        return side >= self.minimum and side % self.multiple_of == 0
+
+
+class ModelCard(Struct, frozen=True, kw_only=True):
+    """The data sheet of a model, without its weights.
+
+    `parameters` and `macs` (multiply-accumulates of convolutions, linears and matmuls, padding taps counted) hold for
+    `input_shape`, before any pass.
+    """
+
+    name: str
+    family: str
+    summary: str
+    paper: str
+    input_shape: Shape
+    size_rule: SizeRule
+    preprocessing: Preprocessing
+    classes: int
+    parameters: int
+    macs: int
+    kernel_policy: str | None = None
+    weights_licence: str = "none published"
+    notes: tuple[str, ...] = ()
+
+
+class WeightsSource(Struct, frozen=True, kw_only=True):
+    """Where a model's weights came from.
+
+    `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under.
+    """
+
+    kind: Literal["random", "file"]
+    seed: int | None = None
+    file_name: str | None = None
+    sha256: str | None = None
+    section: str | None = None
+
+
+class GraphStats(Struct, frozen=True, kw_only=True):
+    """Size of a program: operator nodes, parameters (elements of all constants) and MACs."""
+
+    operators: int
+    parameters: int
+    macs: int
+
+
+class Parity(Struct, frozen=True, kw_only=True):
+    """Agreement of one output with a reference; the worst case over all inputs compared.
+
+    `relative` is max |difference| over max |reference|; `snr_db` is 10 log10(sum ref^2 / sum diff^2), infinite when
+    equal; `top1_agreement` is the share of argmax decisions along axis 1 that agree; `nonfinite` counts NaN and
+    infinite values.
+    """
+
+    max_abs: float
+    relative: float
+    snr_db: float
+    cosine: float
+    top1_agreement: float
+    nonfinite: int
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A place where a rule looked and declined, with the reason."""
+
+    rule: str
+    site: str
+    reason: str
+
+
+class Certificate(Struct, frozen=True, kw_only=True):
+    """What one pass did to a program, and the measured proof that it is still the same network.
+
+    `fired` counts rewrites by rule; `parity` compares float64 runs before and after; it must reach `gate_db`.
+    """
+
+    name: str
+    fired: dict[str, int]
+    declined: tuple[Refusal, ...]
+    before: GraphStats
+    after: GraphStats
+    parity: Parity
+    gate_db: float
+
+
+class FileHash(Struct, frozen=True, kw_only=True):
+    """A file beside the manifest: its name, size in bytes and SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Artifact(Struct, frozen=True, kw_only=True):
+    """One network in one format and precision, its files with the loadable one first."""
+
+    format: str
+    runtime: str
+    precision: str
+    files: tuple[FileHash, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+"""Every error edgekit raises on purpose, split by whose fault it is and what the user does next.
+
+    EdgekitError                    exit code
+    |-- MisuseError                 2   an argument, a name, a size or a file the user can correct
+    |   |-- UnknownNameError        2   a model, target or format that does not exist; names the closest
+    |   |-- WeightsError            2   a checkpoint that is corrupt, carries code, or does not fit the model
+    |   |-- ModelError              2   a network that cannot be captured or converted
+    |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
+    |-- CheckFailedError            1   the check itself failed: the result is not the same model
+    |   `-- ParityError             1   outputs differ by more than float arithmetic explains
+    `-- EnvironmentProblemError     3   the machine lacks something
+        |-- MissingExtraError       3   a package of an optional extra is not installed
+        |-- OutputError             3   the output folder cannot be written
+        `-- ConverterError          3   a third-party converter failed on a program it should take
+
+A message names the thing, the reason and the next step. Exit code 130 means the user pressed Ctrl-C.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EdgekitError(Exception):
+    """Base of every error edgekit raises on purpose."""
+
+    exit_code = 2
+
+
+class MisuseError(EdgekitError):
+    """The request cannot be carried out as written."""
+
+    exit_code = 2
+
+
+class UnknownNameError(MisuseError):
+    """A name that is in no table.
+
+    Args:
+        kind: What was looked for, such as "model".
+        name: The name as given.
+        known: Every name of that kind.
+        see: The command that lists them.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], see: str) -> None:
+        known = sorted(known)
+        close = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
+        super().__init__(f"There is no {kind} named {name!r}. {hint} `{see}` lists all of them.")
+
+
+class WeightsError(MisuseError):
+    """A checkpoint that is corrupt, carries code, or does not fit the model."""
+
+
+class ModelError(MisuseError):
+    """A network that cannot be captured or converted."""
+
+
+class BundleError(MisuseError):
+    """A folder that is not a bundle, or a damaged one."""
+
+
+class CheckFailedError(EdgekitError):
+    """A check was carried out and its answer is no."""
+
+    exit_code = 1
+
+
+class ParityError(CheckFailedError):
+    """Outputs differ by more than float arithmetic explains."""
+
+
+class EnvironmentProblemError(EdgekitError):
+    """The machine lacks something the request needs."""
+
+    exit_code = 3
+
+
+class MissingExtraError(EnvironmentProblemError):
+    """A package of an optional extra is not installed.
+
+    Args:
+        package: Distribution that is missing.
+        extra: The edgekit extra that brings it.
+        purpose: What needs it, such as "TFLite export".
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed. Run: pip install 'edgekit[{extra}]'")
+
+
+class OutputError(EnvironmentProblemError):
+    """The output folder cannot be written."""
+
+
+class ConverterError(EnvironmentProblemError):
+    """A third-party converter failed."""
