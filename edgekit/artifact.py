@@ -41,9 +41,9 @@ class SizeRule(Struct, frozen=True, kw_only=True):
 
     def nearest(self, side: int) -> tuple[int, ...]:
         """The allowed sides just below and just above a side, in pixels."""
-        floor = -(-self.minimum // self.multiple_of) * self.multiple_of
-        below = side // self.multiple_of * self.multiple_of
-        return tuple(sorted({max(below, floor), max(below + self.multiple_of, floor)} if below != side else {side}))
+        step = self.multiple_of
+        floor = -(-self.minimum // step) * step
+        return tuple(sorted({max(side // step * step, floor), max(-(-side // step) * step, floor)}))
 
     def allows(self, side: int) -> bool:
         """Whether the network takes this side."""
@@ -54,7 +54,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """The data sheet of a model, without its weights.
 
     `parameters` and `macs` (multiply-accumulates of convolutions, linears and matmuls, padding taps counted) hold for
-    `input_shape`, before any pass.
+    `input_shape`, before any pass. `kernel_policies` are the ways its kernels can follow the input size, the default
+    first; it is empty where they do not.
     """
 
     name: str
@@ -67,7 +68,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     classes: int
     parameters: int
     macs: int
-    kernel_policy: str | None = None
+    kernel_policies: tuple[str, ...] = ()
     weights_licence: str = "none published"
     notes: tuple[str, ...] = ()
 
@@ -96,9 +97,9 @@ class GraphStats(Struct, frozen=True, kw_only=True):
 class Parity(Struct, frozen=True, kw_only=True):
     """Agreement of one output with a reference; the worst case over all inputs compared.
 
-    `relative` is max |difference| over max |reference|; `snr_db` is 10 log10(sum ref^2 / sum diff^2), infinite when
-    equal; `top1_agreement` is the share of argmax decisions along axis 1 that agree; `nonfinite` counts NaN and
-    infinite values.
+    `relative` is max |difference| over max |reference|; `snr_db` is 10 log10(sum ref^2 / sum diff^2), 400 when equal
+    and -400 when there is a NaN; `top1_agreement` is the share of argmax decisions along axis 1 that agree;
+    `nonfinite` counts NaN and infinite values, which the other figures leave out.
     """
 
     max_abs: float
@@ -107,6 +108,20 @@ class Parity(Struct, frozen=True, kw_only=True):
     cosine: float
     top1_agreement: float
     nonfinite: int
+
+
+class CaseParity(Struct, frozen=True, kw_only=True):
+    """One input: how an artifact did, how torch float32 does (`noise_db`), and the SNR required (`gate_db`)."""
+
+    case: str
+    parity: Parity
+    noise_db: float
+    gate_db: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the SNR reaches the gate with every value finite."""
+        return self.parity.nonfinite == 0 and self.parity.snr_db >= self.gate_db
 
 
 class Refusal(Struct, frozen=True, kw_only=True):

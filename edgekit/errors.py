@@ -7,7 +7,8 @@
     |   |-- ModelError              2   a network that cannot be captured or converted
     |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
     |-- CheckFailedError            1   the check itself failed: the result is not the same model
-    |   `-- ParityError             1   outputs differ by more than float arithmetic explains
+    |   |-- ParityError             1   outputs differ by more than float arithmetic explains
+    |   `-- ArtifactError           1   a file its own runtime does not load, or whose hash is not the manifest's
     `-- EnvironmentProblemError     3   the machine lacks something
         |-- MissingExtraError       3   a package of an optional extra is not installed
         |-- OutputError             3   the output folder cannot be written
@@ -69,6 +70,10 @@ class CheckFailedError(EdgekitError):
 
 class ParityError(CheckFailedError):
     """Outputs differ by more than float arithmetic explains."""
+
+
+class ArtifactError(CheckFailedError):
+    """A file its own runtime does not load, or whose hash is not the one in the manifest."""
 
 
 class EnvironmentProblemError(EdgekitError):

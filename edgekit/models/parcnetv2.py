@@ -9,15 +9,13 @@ Where the released code and the paper differ, this file follows the released cod
 at other input sizes (see `KernelPolicy`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-STEM_KERNEL = 7
-"""The stem convolution's kernel; with padding 2 an input side must be at least 3 pixels."""
+from torch.nn import functional
 
 TRAINED_MAPS = (56, 28, 14, 7)
 """Side of each stage's feature map at 224 x 224, where the oversized kernels have their stored length 2H-1."""
@@ -47,29 +45,34 @@ class ParCNetV2Config:
     kernel_policy: KernelPolicy = KernelPolicy.INTERPOLATE
 
 
-PARCNETV2_XT = ParCNetV2Config(widths=(48, 96, 192, 320), depths=(3, 3, 9, 2))
-PARCNETV2_T = ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 3, 12, 3))
-PARCNETV2_S = ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 9, 24, 3))
-PARCNETV2_B = ParCNetV2Config(widths=(96, 192, 384, 576), depths=(3, 9, 24, 3))
+CONFIGS = {
+    "parcnetv2_xt": ParCNetV2Config(widths=(48, 96, 192, 320), depths=(3, 3, 9, 2)),
+    "parcnetv2_t": ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 3, 12, 3)),
+    "parcnetv2_s": ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 9, 24, 3)),
+    "parcnetv2_b": ParCNetV2Config(widths=(96, 192, 384, 576), depths=(3, 9, 24, 3)),
+}
+"""Name to configuration (paper, table 1)."""
 
 
 class L2Norm(nn.Module):
     """Centres the channels and divides by their Euclidean length: `w * (x - mean) / max(|x - mean|, eps)`.
 
     This is layer normalisation with `w / sqrt(C)` for a weight and no bias; the released code divides by the norm,
-    not by the standard deviation.
+    not by the standard deviation. So the result is of size 1 per channel when `w` is near `weight_scale`, sqrt(C).
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
+        self.weight_scale = channels**0.5  # what random weights are sized by
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
         centred = x - x.mean(dim=-1, keepdim=True)
         length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
-        return centred / length.clamp_min(self.eps) * self.weight
+        scaled: Tensor = centred / length.clamp_min(self.eps) * self.weight
+        return scaled
 
 
 class ResScale(nn.Module):
@@ -96,20 +99,21 @@ class OversizedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         if self.policy is KernelPolicy.KEEP:
-            return self.conv_w(self.conv_h(x))
+            separable: Tensor = self.conv_w(self.conv_h(x))
+            return separable
         height, width = x.shape[-2:]
         groups = self.conv_h.groups
         along_h = zoom(self.conv_h.weight, (2 * height - 1, 1))
         along_w = zoom(self.conv_w.weight, (1, 2 * width - 1))
-        x = F.conv2d(x, along_h, padding=(height - 1, 0), groups=groups)
-        return F.conv2d(x, along_w, padding=(0, width - 1), groups=groups)
+        x = functional.conv2d(x, along_h, padding=(height - 1, 0), groups=groups)
+        return functional.conv2d(x, along_w, padding=(0, width - 1), groups=groups)
 
 
 def zoom(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes a (C, 1, Kh, Kw) kernel linearly; end taps and the centre tap keep their places."""
     if tuple(kernel.shape[-2:]) == size:
         return kernel
-    return F.interpolate(kernel, size=size, mode="bilinear", align_corners=True)
+    return functional.interpolate(kernel, size=size, mode="bilinear", align_corners=True)
 
 
 class SpatialGate(nn.Module):
@@ -127,9 +131,10 @@ class SpatialGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, H, W, C)."""
         gate, value = self.pwconv1(x.permute(0, 3, 1, 2)).chunk(2, dim=1)
-        value = F.gelu(value)
+        value = functional.gelu(value)
         value = self.dwconv1(value) + self.dwconv2(value)
-        return self.pwconv2(gate * value).permute(0, 2, 3, 1)
+        mixed: Tensor = self.pwconv2(gate * value)
+        return mixed.permute(0, 2, 3, 1)
 
 
 class ChannelGate(nn.Module):
@@ -144,7 +149,8 @@ class ChannelGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, H, W, C)."""
         gate, value = self.fc1(x).chunk(2, dim=-1)
-        return self.fc2(gate * F.gelu(value))
+        mixed: Tensor = self.fc2(gate * functional.gelu(value))
+        return mixed
 
 
 class Block(nn.Module):
@@ -164,8 +170,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, H, W, C)."""
-        x = self.res_scale1(x) + self.token_mixer(self.norm1(x))
-        return self.res_scale2(x) + self.mlp(self.norm2(x))
+        mixed: Tensor = self.res_scale1(x) + self.token_mixer(self.norm1(x))
+        out: Tensor = self.res_scale2(mixed) + self.mlp(self.norm2(mixed))
+        return out
 
 
 class Stem(nn.Module):
@@ -173,11 +180,12 @@ class Stem(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, channels, STEM_KERNEL, stride=4, padding=2)
+        self.conv = nn.Conv2d(3, channels, 7, stride=4, padding=2)
         self.post_norm = L2Norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.post_norm(self.conv(x).permute(0, 2, 3, 1))
+        tokens: Tensor = self.post_norm(self.conv(x).permute(0, 2, 3, 1))
+        return tokens
 
 
 class Downsample(nn.Module):
@@ -190,7 +198,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, ceil(H/2), ceil(W/2), C')."""
-        return self.conv(self.pre_norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        halved: Tensor = self.conv(self.pre_norm(x).permute(0, 3, 1, 2))
+        return halved.permute(0, 2, 3, 1)
 
 
 class ParCNetV2(nn.Module):
@@ -199,7 +208,7 @@ class ParCNetV2(nn.Module):
     def __init__(self, config: ParCNetV2Config) -> None:
         super().__init__()
         widths = config.widths
-        downs = [Downsample(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        downs = [Downsample(a, b) for a, b in pairwise(widths)]
         self.downsample_layers = nn.ModuleList([Stem(widths[0]), *downs])
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(config, stage) for _ in range(depth))) for stage, depth in enumerate(config.depths)
@@ -211,4 +220,11 @@ class ParCNetV2(nn.Module):
         """(N, 3, H, W) normalised image -> (N, num_classes) logits."""
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsample(x))
-        return self.head(self.norm(x.mean(dim=(1, 2))))
+        logits: Tensor = self.head(self.norm(x.mean(dim=(1, 2))))
+        return logits
+
+
+def build(name: str, kernel_policy: str | None = None) -> ParCNetV2:
+    """One of `CONFIGS`; the kernel policy is the paper's unless another is given."""
+    config = CONFIGS[name]
+    return ParCNetV2(replace(config, kernel_policy=KernelPolicy(kernel_policy)) if kernel_policy else config)

@@ -1,0 +1,148 @@
+"""`edgekit export`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli.options import complete_models, complete_targets, json_option, network_options
+
+if TYPE_CHECKING:
+    from edgekit.artifact import Shape
+    from edgekit.bundle import Manifest, Member
+    from edgekit.cache import StageCache
+    from edgekit.plan import Plan
+
+
+@click.command()
+@click.argument("model", shell_complete=complete_models)
+@click.option("--target", default="arm", show_default=True, shell_complete=complete_targets, help="Kind of board.")
+@click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; repeatable. Default: by target.")
+@click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts.")
+@network_options
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the bundle.")
+@click.option("--no-cache", is_flag=True, help="Compute every stage anew.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@json_option
+def export(
+    model: str,
+    target: str,
+    formats: tuple[str, ...],
+    precision: str,
+    shape: "Shape | None",
+    kernel_policy: str | None,
+    weights: Path | None,
+    ema: bool,
+    seed: int,
+    out: Path | None,
+    no_cache: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Export MODEL for a target: every format its runtimes load, each verified against the original in float64.
+
+    \b
+    edgekit export parcnetv2_t --target arm
+    edgekit export parcnetv2_t --weights parcnetv2_t.pth.tar --input 1x3x320x256 --kernel keep
+    """
+    from edgekit.cache import StageCache, default_folder
+    from edgekit.plan import Request, make_plan
+
+    request = Request(
+        model=model,
+        target=target,
+        formats=formats,
+        precision=precision,
+        shape=shape,
+        kernel_policy=kernel_policy,
+        weights=weights,
+        ema=ema,
+        seed=seed,
+        out=out,
+    )
+    plan = make_plan(request)
+    cache = StageCache(None if no_cache else default_folder())
+    if dry_run:
+        show_plan(plan, cache, as_json=as_json)
+        return
+    manifest = run(plan, cache, as_json=as_json)
+    if as_json:
+        from edgekit.cli.output import print_json
+
+        print_json({"bundle": str(plan.out), "manifest": manifest})
+    else:
+        show_result(manifest, plan.out)
+
+
+def run(plan: "Plan", cache: "StageCache", *, as_json: bool) -> "Manifest":
+    """Exports, with progress on standard error."""
+    from edgekit.cli.output import StageLines
+    from edgekit.pipeline import export as carry_out
+
+    with StageLines(shown=not as_json) as lines:
+        return carry_out(plan, ("edgekit", *sys.argv[1:]), cache, lines)
+
+
+def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
+    """Prints what would be done."""
+    from edgekit.cli.output import console, print_json, table
+    from edgekit.models.cards import text
+
+    steps: list[dict[str, Any]] = [
+        {"stage": "network", "makes": "captured, materialised", "cached": cache.holds(plan.network_key)}
+    ]
+    for entry in plan.exporters:
+        files = [f"{plan.stem}{suffix}" for suffix in entry.suffixes]
+        steps.append(
+            {"stage": entry.format, "makes": " ".join(files), "cached": cache.holds(plan.artifact_keys[entry.format])}
+        )
+    if as_json:
+        print_json({"bundle": str(plan.out), "input": text(plan.input.shape), "stages": steps})
+        return
+    listing = table(f"Plan: {plan.card.name} at {text(plan.input.shape)} into {plan.out}", "stage", "makes", "")
+    for step in steps:
+        listing.add_row(step["stage"], step["makes"], "in cache" if step["cached"] else "to do")
+    console().print(listing)
+
+
+def show_result(manifest: "Manifest", out: Path) -> None:
+    """Prints the artifacts and how each compares with the original."""
+    from edgekit.cli.output import console, weights_text
+
+    printer = console()
+    printer.print()
+    printer.print(parity_table(manifest.members))
+    printer.print(f"\nWeights: {weights_text(manifest.weights)}", markup=False)
+    printer.print(f"Bundle:  {out}", markup=False, soft_wrap=True)
+    printer.print(f"Check it anywhere: edgekit verify {shlex.quote(str(out))}", markup=False, soft_wrap=True)
+
+
+def parity_table(members: "tuple[Member, ...]") -> Any:
+    """One row per artifact: its size, and the case that comes closest to its gate."""
+    from edgekit.cli.output import decibels, mebibytes, table
+    from edgekit.verify import overall, tightest
+
+    listing = table(
+        "Parity with the original model in float64",
+        *("artifact", "runtime", ">size", ">SNR", ">required", ">torch fp32", ">max |Δ|", ">relative", ">cosine"),
+        *(">top-1", "verdict"),
+    )
+    for member in members:
+        case, worst = tightest(member.parity), overall(member.parity)
+        files = member.artifact.files
+        listing.add_row(
+            files[0].name,
+            member.artifact.runtime,
+            mebibytes(sum(file.size for file in files)),
+            decibels(case.parity.snr_db),
+            decibels(case.gate_db),
+            decibels(case.noise_db),
+            f"{worst.max_abs:.1e}",
+            f"{worst.relative:.1e}",
+            f"{worst.cosine:.9f}",
+            f"{worst.top1_agreement:.0%}",
+            "[green]same network[/green]" if case.passed else "[red]differs[/red]",
+        )
+    return listing

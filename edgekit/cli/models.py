@@ -1,0 +1,66 @@
+"""`edgekit models`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgekit.cli.options import complete_models, json_option
+
+if TYPE_CHECKING:
+    from edgekit.artifact import ModelCard
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=complete_models)
+@json_option
+def models(name: str | None, as_json: bool) -> None:
+    """List the models, or print the card of one."""
+    from edgekit.cli.output import print_json
+    from edgekit.models.cards import CARDS, card
+
+    if as_json:
+        print_json({"models": [card(name)] if name else list(CARDS.values())})
+    elif name:
+        show_card(card(name))
+    else:
+        show_list(list(CARDS.values()))
+
+
+def show_list(cards: "list[ModelCard]") -> None:
+    """Prints one row per model."""
+    from edgekit.cli.output import console, count, table
+    from edgekit.models.cards import text
+
+    listing = table("Models", "name", ">parameters", ">MACs", "input", "weights", "what it is")
+    for card in cards:
+        size = text(card.input_shape)
+        listing.add_row(card.name, count(card.parameters), count(card.macs), size, card.weights_licence, card.summary)
+    console().print(listing)
+
+
+def show_card(card: "ModelCard") -> None:
+    """Prints everything a card says."""
+    from edgekit.cli.output import console, count, table
+    from edgekit.models.cards import text
+
+    pre = card.preprocessing
+    rows = {
+        "what it is": card.summary,
+        "paper": card.paper,
+        "input": f"{text(card.input_shape)} (N x C x H x W), float32",
+        "sizes": f"any sides of at least {card.size_rule.minimum} pixels"
+        + (f", multiples of {card.size_rule.multiple_of}" if card.size_rule.multiple_of > 1 else ""),
+        "parameters": count(card.parameters),
+        "MACs": f"{count(card.macs)} at {text(card.input_shape)}",
+        "classes": count(card.classes),
+        "resize and crop": f"{pre.interpolation}, centre crop {pre.crop_fraction:g} of the short side",
+        "channels": f"{pre.channel_order}, scaled to 0..1, mean {pre.mean}, std {pre.std}",
+        "kernel policies": " (default), ".join(card.kernel_policies) or "none",
+        "weights": card.weights_licence,
+    }
+    listing = table(card.name, "", "")
+    for key, value in rows.items():
+        listing.add_row(key, value)
+    for note in card.notes:
+        listing.add_row("note", note)
+    console().print(listing)

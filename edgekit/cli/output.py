@@ -1,0 +1,105 @@
+"""Printing: tables for people, JSON for programs, one line per stage while something runs."""
+
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from edgekit.artifact import GraphStats, WeightsSource
+from edgekit.bundle import Stage
+from edgekit.quiet import own_stderr
+
+JSON_SCHEMA_VERSION = 1
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Prints one JSON object with its schema version."""
+    encoded = msgspec.json.encode({"schema_version": JSON_SCHEMA_VERSION, **content})
+    click.echo(msgspec.json.format(encoded, indent=2).decode())
+
+
+def console() -> Console:
+    """Standard output for tables; as wide as they need where it is no terminal."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=140)
+
+
+def table(title: str, *columns: str) -> Table:
+    """A table whose columns after the first are right-aligned when their heading starts with `>`."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return made
+
+
+def decibels(value: float) -> str:
+    """An SNR; equal outputs have none."""
+    return "equal" if value >= 400.0 else f"{value:.1f} dB"
+
+
+def count(value: int) -> str:
+    """1234567 as 1,234,567."""
+    return f"{value:,}"
+
+
+def mebibytes(size: int) -> str:
+    """Bytes as MiB."""
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def weights_text(weights: WeightsSource) -> str:
+    """Where weights came from, in words that cannot be overlooked when they are random."""
+    if weights.kind == "random":
+        return (
+            f"RANDOM weights (seed {weights.seed}): right for latency, memory and parity, meaningless for accuracy. "
+            "Give trained ones with --weights."
+        )
+    section = f", section {weights.section}" if weights.section else ""
+    return f"{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section})"
+
+
+def stats_text(before: GraphStats, after: GraphStats) -> str:
+    """What a pass did to the size of a program."""
+    pairs = (
+        ("operators", before.operators, after.operators),
+        ("parameters", before.parameters, after.parameters),
+        ("MACs", before.macs, after.macs),
+    )
+    changed = [f"{name} {count(old)} → {count(new)}" for name, old, new in pairs if old != new]
+    return ", ".join(changed) or "same size"
+
+
+class StageLines:
+    """Progress on standard error: a spinner with the stage's name on a terminal, a line per finished stage always."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._console = Console(file=own_stderr(), highlight=False, quiet=not shown)
+        self._status = self._console.status("")
+        self._spinning = False
+
+    def begin(self, stage: str) -> None:
+        if self._console.is_terminal:
+            self._status.update(f"{stage} …")
+            self._status.start()
+            self._spinning = True
+
+    def end(self, stage: Stage) -> None:
+        self._stop()
+        how = "from cache" if stage.cached else f"{stage.seconds:6.1f} s"
+        self._console.print(f"  {stage.name:<24} {how}", markup=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def _stop(self) -> None:
+        if self._spinning:
+            self._status.stop()
+            self._spinning = False
+
+    def __enter__(self) -> "StageLines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()

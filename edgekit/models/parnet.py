@@ -1,0 +1,299 @@
+"""ParNet: a 12-layer network of parallel streams built from RepVGG-SSE blocks.
+
+Paper: Goyal, Bochkovskiy, Deng, Koltun, "Non-deep Networks", NeurIPS 2022.
+
+Shapes below: N batch, C channels, H x W the feature map, all tensors channels-first.
+
+Where the paper is silent this file follows the released code: the gate of a block without a skip is doubled, the gate
+of a skip block reads the batch-normalised input, a fusion interleaves its two inputs channel by channel and shuffles
+its output, and each fusion input has a batch norm of its own. The activation is the paper's SiLU; see
+`detect_activation` for checkpoints that were trained with ReLU.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.errors import MisuseError, UnknownNameError, WeightsError
+
+STEM_WIDTH = 64
+"""Widest the first block of the ImageNet stem becomes."""
+
+
+class Activation(StrEnum):
+    """The non-linearity after every block: SiLU in the paper, ReLU in networks built from the released settings."""
+
+    SILU = "silu"
+    RELU = "relu"
+
+
+class Layout(StrEnum):
+    """What surrounds the streams.
+
+    `IMAGENET`: stride-2 blocks down to the first stream, a wide stride-2 block before the classifier.
+    `CIFAR`: three stride-1 blocks up to the first stream, a 1 x 1 convolution before the classifier.
+    """
+
+    IMAGENET = "imagenet"
+    CIFAR = "cifar"
+
+
+@dataclass(frozen=True, slots=True)
+class ParNetConfig:
+    """Everything that tells one ParNet from another (paper, table A1).
+
+    `widths` are the channels at each resolution, `depths` the blocks of each stream. The deepest resolution is 1/16 of
+    an ImageNet image and 1/4 of a CIFAR image, each one before it twice as fine. The paper has three streams at three
+    resolutions.
+
+    Other numbers of streams are our own generalisation: N depths give streams to the N deepest resolutions, finer
+    ones keep their down-sampling block only, and features are fused from each stream into the next deeper. A fourth
+    resolution comes at the fine end, at 1/2, behind one stem block; at the coarse end 224 would not divide by 64.
+    """
+
+    widths: tuple[int, ...]
+    last_width: int
+    depths: tuple[int, ...] = (4, 5, 5)
+    dropout: float = 0.0
+    activation: Activation = Activation.SILU
+    num_classes: int = 1000
+    layout: Layout = Layout.IMAGENET
+
+    def __post_init__(self) -> None:
+        count, most = len(self.widths), 4 if self.layout is Layout.IMAGENET else 3
+        if not 3 <= count <= most:
+            raise MisuseError(f"ParNet's {self.layout} layout takes 3 to {most} widths, not {count}.")
+        if not 1 <= len(self.depths) <= count:
+            raise MisuseError(
+                f"ParNet of {count} widths has 1 to {count} streams, not {len(self.depths)}. Give one depth per stream."
+            )
+
+    @property
+    def total_stride(self) -> int:
+        """Image sides must be multiples of this: the pooled branch floors where the convolution beside it ceils."""
+        return 32 if self.layout is Layout.IMAGENET else 4
+
+
+def cifar_config(width: int) -> ParNetConfig:
+    """Our own fit of the CIFAR networks, whose widths are published nowhere: (w, 2w, 4w) and 8w before the classifier.
+
+    With w = 32, 112, 168 the fused networks have 1.28, 15.61 and 35.10 M parameters; the paper tells 1.3, 15.5 and 35.
+    """
+    widths = (width, 2 * width, 4 * width)
+    return ParNetConfig(widths, last_width=8 * width, depths=(3, 4, 4), num_classes=10, layout=Layout.CIFAR)
+
+
+ACTIVATION_LAYERS: dict[Activation, type[nn.Module]] = {Activation.SILU: nn.SiLU, Activation.RELU: nn.ReLU}
+
+CONFIGS: dict[str, ParNetConfig] = {
+    "parnet_s": ParNetConfig(widths=(96, 192, 384), last_width=1280),
+    "parnet_s92": ParNetConfig(widths=(92, 192, 384), last_width=1280),  # the first width of the released settings
+    "parnet_m": ParNetConfig(widths=(128, 256, 512), last_width=2048),
+    "parnet_l": ParNetConfig(widths=(160, 320, 640), last_width=2560, dropout=0.1),
+    "parnet_xl": ParNetConfig(widths=(200, 400, 800), last_width=3200, dropout=0.1),
+    "parnet_cifar_w32": cifar_config(32),
+    "parnet_cifar_w112": cifar_config(112),
+    "parnet_cifar_w168": cifar_config(168),
+}
+
+
+def conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Same-padded convolution without bias, then batch norm: (N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, H, W): output channel i * groups + g is channel i of group g."""
+    return torch.unflatten(x, 1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class Gate(nn.Module):
+    """Skip squeeze-excitation: one 1 x 1 convolution of the global average, then sigmoid (paper, section 3.1)."""
+
+    def __init__(self, c_in: int, c_out: int, groups: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d(c_in, c_out, 1, groups=groups, bias=False)
+        self.cvsig = nn.Sequential(OrderedDict(conv=conv, sigmoid=nn.Sigmoid()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', 1, 1)."""
+        gate: Tensor = self.cvsig(x.mean(dim=(2, 3), keepdim=True))
+        return gate
+
+
+class Branches(nn.Module):
+    """The linear part of a block: 3 x 3 and 1 x 1 convolutions beside a gate (paper, section 3.1).
+
+    With a skip, which needs equal channels and stride 1: `dense(x) + point(x) + z * gate(z)` for `z = bn(x)`.
+    Without: `(dense(x) + point(x)) * 2 * gate(x)`, so that a gate of one half, the mean at the start, changes nothing.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, groups: int) -> None:
+        super().__init__()
+        has_skip = c_in == c_out and stride == 1
+        self.rbr_identity = nn.BatchNorm2d(c_in) if has_skip else None
+        self.rbr_dense = conv_bn(c_in, c_out, 3, stride, groups)
+        point = conv_bn(c_in, c_out, 1, groups=groups)
+        self.rbr_1x1 = point if stride == 1 else nn.Sequential(nn.AvgPool2d(stride), point)
+        self.se = Gate(c_in, c_out, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H/s, W/s)."""
+        y: Tensor = self.rbr_dense(x) + self.rbr_1x1(x)
+        if self.rbr_identity is None:
+            y = y * (2 * self.se(x))
+        else:
+            skip = self.rbr_identity(x)
+            y = y + skip * self.se(skip)
+        return y
+
+
+class Block(nn.Module):
+    """RepVGG-SSE, down-sampling or fusion block (paper, sections 3.1 and 3.2); groups bring a channel shuffle."""
+
+    def __init__(self, c_in: int, c_out: int, activation: Activation, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.block = Branches(c_in, c_out, stride, groups)
+        self.activation = ACTIVATION_LAYERS[activation]()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H/s, W/s)."""
+        y: Tensor = self.activation(self.block(x))
+        return y if self.groups == 1 else shuffle_channels(y, self.groups)
+
+
+class FusionInput(nn.Module):
+    """Normalises the two inputs of a fusion, each by its own batch norm, and interleaves their channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.b1 = nn.BatchNorm2d(channels)
+        self.b2 = nn.BatchNorm2d(channels)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        """Two (N, C, H, W) -> (N, 2C, H, W) with channels stream[0], fused[0], stream[1], fused[1], ..."""
+        stream, fused = pair
+        return torch.stack((self.b1(stream), self.b2(fused)), dim=2).flatten(1, 2)
+
+
+class Head(nn.Module):
+    """Global average, dropout, linear classifier."""
+
+    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes)."""
+        logits: Tensor = self.fc(self.dropout(x.mean(dim=(2, 3))))
+        return logits
+
+
+def stem(config: ParNetConfig) -> nn.Sequential:
+    """Image (N, 3, H, W) to the first resolution: 1/4, or 1/2 for four widths; the full image for CIFAR."""
+    width, activation = config.widths[0], config.activation
+    if config.layout is Layout.CIFAR:
+        # Depths 1 and 2 at stride 1, and the one block of depth 3 that replaces one block of every stream.
+        return nn.Sequential(Block(3, width, activation), *(Block(width, width, activation) for _ in range(2)))
+    if len(config.widths) == 4:
+        return nn.Sequential(Block(3, width, activation, stride=2))
+    first = min(STEM_WIDTH, width)
+    return nn.Sequential(Block(3, first, activation, stride=2), Block(first, width, activation, stride=2))
+
+
+def fusion(width: int, c_out: int, activation: Activation, stride: int) -> OrderedDict[str, nn.Module]:
+    """The layers that turn a pair of (N, C, H, W), stream first, into one (N, C', H/s, W/s); the keys skip 1."""
+    return OrderedDict({"0": FusionInput(width), "2": Block(2 * width, c_out, activation, stride, groups=2)})
+
+
+def final_layer(config: ParNetConfig) -> nn.Module:
+    """(N, C, H, W) to the features that are pooled: (N, C', H/2, W/2), at the same size for CIFAR."""
+    width, last = config.widths[-1], config.last_width
+    if config.layout is Layout.CIFAR:
+        return nn.Sequential(conv_bn(width, last, 1), ACTIVATION_LAYERS[config.activation]())
+    return Block(width, last, config.activation, stride=2)
+
+
+class ParNet(nn.Module):
+    """The classification network (paper, section 3.3); its `state_dict` has the key names of the authors' release."""
+
+    def __init__(self, config: ParNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        act, all_widths = config.activation, config.widths
+        widths = all_widths[-len(config.depths) :]  # of the streams
+        steps = list(pairwise(widths))
+        downs = [Block(a, b, act, stride=2) for a, b in pairwise(all_widths)]
+        self.inits = nn.ModuleList([stem(config), *downs])
+        self.streams = nn.ModuleList(
+            nn.Sequential(*(Block(width, width, act) for _ in range(depth)))
+            for width, depth in zip(widths, config.depths, strict=True)
+        )
+        # The first stream has nothing to be fused with: its block only down-samples.
+        self.downsamples_2 = nn.ModuleList(
+            Block(a, b, act, stride=2) if index == 0 else nn.Sequential(fusion(a, b, act, stride=2))
+            for index, (a, b) in enumerate(steps)
+        )
+        last_fusion = fusion(widths[-1], widths[-1], act, stride=1) if steps else {}
+        self.combine = nn.Sequential(OrderedDict({**last_fusion, "3": final_layer(config)}))
+        self.head = Head(config.last_width, config.num_classes, config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised image -> (N, num_classes) logits."""
+        (height, width), stride = x.shape[-2:], self.config.total_stride
+        if height % stride or width % stride:
+            raise MisuseError(f"ParNet takes images whose sides are multiples of {stride}, not {height} x {width}.")
+        resolutions = []
+        for init in self.inits:
+            x = init(x)
+            resolutions.append(x)
+        outputs = [stream(y) for stream, y in zip(self.streams, resolutions[-len(self.streams) :], strict=True)]
+        x = outputs[0]
+        for index, merge in enumerate((*self.downsamples_2, self.combine)):
+            x = merge(x if index == 0 else (outputs[index], x))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def build(name: str) -> nn.Module:
+    """A ParNet of `CONFIGS`, freshly initialised."""
+    if name not in CONFIGS:
+        raise UnknownNameError("model", name, CONFIGS, "edgekit models")
+    return ParNet(CONFIGS[name])
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedActivation:
+    """The activation a checkpoint was trained with, and what tells so."""
+
+    activation: Activation
+    reason: str
+
+
+def detect_activation(state_dict: Mapping[str, Tensor]) -> DetectedActivation:
+    """Tells SiLU weights from ReLU weights without data.
+
+    The batch norms that read a block's output (the skips of the streams, the inputs of the fusions) hold the means of
+    that output. ReLU makes none negative; SiLU, whose values reach down to -0.28, makes some.
+
+    Raises:
+        WeightsError: The checkpoint has none of these means, so it is no unfused ParNet.
+    """
+    ending = (".rbr_identity.running_mean", ".b1.running_mean", ".b2.running_mean")
+    means = {key: float(mean.min()) for key, mean in state_dict.items() if key.endswith(ending)}
+    if not means:
+        raise WeightsError("The checkpoint has no rbr_identity, b1 or b2 running mean, so it is no unfused ParNet's.")
+    key, lowest = min(means.items(), key=lambda item: item[1])
+    if lowest < 0:
+        return DetectedActivation(Activation.SILU, f"{key} goes down to {lowest:.3g}, which ReLU never makes")
+    if not any(state_dict[key].any() for key in means):
+        return DetectedActivation(Activation.SILU, f"all {len(means)} running means are 0: untrained, the paper's SiLU")
+    return DetectedActivation(Activation.RELU, f"none of {len(means)} running means of activations is negative")

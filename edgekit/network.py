@@ -1,0 +1,148 @@
+"""The network of one export: built, given weights, captured, materialised and referenced; then lowered per runtime."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgekit.artifact import Certificate, GraphStats, WeightsSource
+from edgekit.capture import capture, output_specs
+from edgekit.errors import ParityError
+from edgekit.inputs import PROBES, generate
+from edgekit.models.build import build
+from edgekit.models.weights import load_weights, random_weights
+from edgekit.numerics import compare_one
+from edgekit.passes.base import Proven, apply, prove
+from edgekit.passes.lower import LOWERINGS
+from edgekit.passes.materialise import MATERIALISE
+from edgekit.plan import Plan
+from edgekit.program import Program, run, stats
+from edgekit.reference import model_in_float64
+from edgekit.verify import Reference, reference
+
+Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+StageClock = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network ready to be lowered.
+
+    Attributes:
+        programs: Name of each stage to the program it left, in order.
+        probes: Inputs on which passes are proved.
+        gate_db: SNR a pass has to keep in float64: what torch float32 reaches on the worst of the probes.
+    """
+
+    weights: WeightsSource
+    reference: Reference
+    captured: GraphStats
+    certificates: tuple[Certificate, ...]
+    proven: Proven
+    programs: Mapping[str, Program] = field(repr=False)
+    probes: tuple[Tensor, ...] = field(repr=False)
+    gate_db: float
+
+    def float32_stages(self, lowered: Program, runtime: str) -> dict[str, Forward]:
+        """Each stage's program as a float32 function, in order, for finding where an artifact went wrong."""
+        stages = {**self.programs, f"lower for {runtime}": lowered}
+        return {name: program_forward(program) for name, program in stages.items()}
+
+
+def prepare(plan: Plan, stage: StageClock) -> Network:
+    """Builds a plan's network and takes it as far as all runtimes share.
+
+    Raises:
+        WeightsError: The checkpoint cannot be read or is not this model's.
+        ModelError: The model cannot be captured at this input shape.
+        ParityError: Capturing or a pass changed the network.
+    """
+    with stage("build"):
+        model = build(plan.card.name, plan.kernel_policy)
+        weights = set_weights(model, plan)
+    with stage("capture"):
+        captured = capture(model, plan.input.shape)
+    with stage("reference"):
+        double = model_in_float64(model)
+        against = reference(
+            plan.input,
+            output_specs(captured)[0],
+            generate(plan.input.shape),
+            lambda image: double(torch.from_numpy(image)).numpy(),
+            model_forward(model),
+        )
+        check_capture(captured, against)
+        probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
+        gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
+    with stage("materialise"):
+        proven, programs, certificates = prove(captured, probes), {"capture": captured}, []
+        for rewrite in MATERIALISE:
+            proven, certificate = apply(rewrite, proven, probes, gate_db)
+            programs[rewrite.name] = proven.program
+            certificates.append(certificate)
+    return Network(
+        weights=weights,
+        reference=against,
+        captured=stats(captured),
+        certificates=tuple(certificates),
+        proven=proven,
+        programs=programs,
+        probes=probes,
+        gate_db=gate_db,
+    )
+
+
+def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tuple[Certificate, ...]]:
+    """A runtime's own copy of the program, written the way it is fast at.
+
+    Raises:
+        ParityError: A lowering changed the network.
+    """
+    proven, certificates = network.proven, []
+    for rewrite in LOWERINGS[runtime, precision]:
+        proven, certificate = apply(rewrite, proven, network.probes, network.gate_db)
+        certificates.append(certificate)
+    return proven.program, tuple(certificates)
+
+
+def set_weights(model: nn.Module, plan: Plan) -> WeightsSource:
+    """Loads the checkpoint of the plan, or draws random weights from its seed."""
+    if plan.request.weights is None:
+        return random_weights(model, plan.request.seed)
+    return load_weights(model, plan.request.weights, ema=plan.request.ema)
+
+
+def check_capture(captured: Program, against: Reference) -> None:
+    """Compares the captured program with the model it came from.
+
+    Raises:
+        ParityError: Tracing changed what is computed, for example by fixing a branch the model takes per input.
+    """
+    forward = program_forward(captured)
+    for case in against.cases:
+        parity = compare_one(case.output, forward(case.input))
+        if parity.snr_db < case.noise_db - 1.0:
+            raise ParityError(
+                f"Capture changed the network: {parity.snr_db:.1f} dB on input {case.name!r}, where the model itself "
+                f"reaches {case.noise_db:.1f} dB. Does the model choose its path by the values of its input?"
+            )
+
+
+def model_forward(model: nn.Module) -> Forward:
+    """A model as a float32 function of numpy arrays."""
+
+    def forward(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            result: Tensor = model(torch.from_numpy(image))
+        return result.numpy()
+
+    return forward
+
+
+def program_forward(program: Program) -> Forward:
+    """A program as a float32 function of numpy arrays."""
+    return lambda image: run(program, torch.from_numpy(image))[0].numpy()

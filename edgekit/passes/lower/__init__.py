@@ -1,0 +1,19 @@
+"""Lowering: each runtime and precision gets its own copy of the program, written the way that runtime is fast at.
+
+`LOWERINGS` is where a runtime's preferences live: a literal tuple of passes, in order, for every pair.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from edgekit.passes.base import Pass
+from edgekit.passes.lower.split_layers import SplitLayers
+
+LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
+    {
+        ("onnxruntime", "fp32"): (SplitLayers(),),
+        ("openvino", "fp32"): (SplitLayers(),),
+        ("tflite", "fp32"): (SplitLayers(),),
+    }
+)
+"""(runtime, precision) to the passes that lower a program for it."""

@@ -1,0 +1,236 @@
+"""The order of the stages. This is the only module that knows it.
+
+    plan -> build, weights -> capture -> materialise -> [ lower -> export -> verify ] per format -> bundle
+
+A stage that is in the cache is skipped, and with it everything only it needs: when all of them are, no framework is
+loaded at all.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from edgekit.artifact import Artifact, Certificate, GraphStats, TensorSpec, WeightsSource
+from edgekit.bundle import (
+    REFERENCE,
+    SCHEMA_VERSION,
+    Manifest,
+    Member,
+    Stage,
+    is_replaceable,
+    write_manifest,
+)
+from edgekit.cache import StageCache
+from edgekit.errors import OutputError, ParityError
+from edgekit.exporters import Exporter
+from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.files import hash_files, staging
+from edgekit.plan import Plan
+from edgekit.quiet import silenced
+from edgekit.version import __version__
+
+if TYPE_CHECKING:
+    from edgekit.network import Network
+
+
+class Progress(Protocol):
+    """Whoever watches an export."""
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        ...
+
+    def end(self, stage: Stage) -> None:
+        """A stage is done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a network once its artifacts are made."""
+
+    weights: WeightsSource
+    outputs: tuple[TensorSpec, ...]
+    captured: GraphStats
+    passes: tuple[Certificate, ...]
+
+
+class Clock:
+    """Times stages and reports them to whoever watches."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.stages: list[Stage] = []
+
+    @contextmanager
+    def stage(self, name: str, *, cached: bool = False) -> Iterator[None]:
+        """Times the block as one stage, and keeps what converters print out of sight."""
+        self.progress.begin(name)
+        started = time.perf_counter()
+        with silenced():
+            yield
+        done = Stage(name=name, seconds=round(time.perf_counter() - started, 3), cached=cached)
+        self.stages.append(done)
+        self.progress.end(done)
+
+
+class LazyNetwork:
+    """The network, built when the first stage asks for it."""
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._network: Network | None = None
+
+    def get(self) -> "Network":
+        """The network, captured and materialised."""
+        if self._network is None:
+            from edgekit.network import prepare
+
+            self._network = prepare(self._plan, self._clock.stage)
+        return self._network
+
+
+def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Progress) -> Manifest:
+    """Carries out a plan and leaves a bundle in `plan.out`.
+
+    Args:
+        plan: What to do.
+        command: The command line, for the manifest.
+        cache: Where finished stages are kept.
+        progress: Who watches.
+
+    Raises:
+        OutputError: The bundle cannot be written.
+        ParityError: A pass or an artifact is not the same network; nothing is published.
+        ModelError, WeightsError, ConverterError, ArtifactError: A stage failed.
+    """
+    if not is_replaceable(plan.out):
+        raise OutputError(f"{plan.out} exists and is no bundle. Choose another place with -o, or remove it.")
+    clock = Clock(progress)
+    network = LazyNetwork(plan, clock)
+    with staging(plan.out) as folder:
+        record = network_stage(plan, folder, cache, clock, network)
+        members = [artifact_stage(plan, entry, folder, cache, clock, network) for entry in plan.exporters]
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            edgekit_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=tuple(command),
+            model=plan.card,
+            weights=record.weights,
+            input=plan.input,
+            outputs=record.outputs,
+            kernel_policy=plan.kernel_policy,
+            target=plan.request.target,
+            captured=record.captured,
+            passes=record.passes,
+            members=tuple(members),
+            reference=hash_files([folder / REFERENCE])[0],
+            tools=plan.tools,
+            stages=tuple(clock.stages),
+        )
+        write_manifest(manifest, folder)
+    return manifest
+
+
+def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
+    """The network's record and its reference outputs, which go into the bundle."""
+    if cache.holds(plan.network_key):
+        with clock.stage("network", cached=True):
+            found = cache.fetch(plan.network_key, folder, NetworkRecord)
+        if found is not None:
+            return found
+    from edgekit.verify import write_reference
+
+    made = network.get()
+    write_reference(made.reference, folder / REFERENCE)
+    record = NetworkRecord(
+        weights=made.weights, outputs=(made.reference.output,), captured=made.captured, passes=made.certificates
+    )
+    remember(cache, plan.network_key, record, (folder / REFERENCE,), clock)
+    return record
+
+
+def artifact_stage(
+    plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
+) -> Member:
+    """One artifact: lowered, exported and verified, or taken from the cache."""
+    key = plan.artifact_keys[exporter.format]
+    if cache.holds(key):
+        with clock.stage(exporter.format, cached=True):
+            found = cache.fetch(key, folder, Member)
+        if found is not None:
+            return found
+    member = make_artifact(plan, exporter, folder, clock, network.get())
+    remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files), clock)
+    return member
+
+
+def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network") -> Member:
+    """Lowers the program for the exporter's runtime, writes it, and keeps the first candidate that passes."""
+    from edgekit.network import lower
+    from edgekit.program import stats
+    from edgekit.verify import failure, first_divergence, verify_file
+
+    with clock.stage(f"lower for {exporter.runtime}"):
+        lowered, certificates = lower(network, exporter.runtime, plan.request.precision)
+    spec = ExportSpec(plan.input, (network.reference.output,), plan.metadata)
+    with clock.stage(f"export {exporter.format}"):
+        candidates = exporter.load()(lowered, spec, folder, plan.stem)
+    with clock.stage(f"verify {exporter.format}"):
+        rejected: list[str] = []
+        for candidate in candidates:
+            cases = verify_file(exporter.runtime, candidate.files[0], network.reference)
+            reason = failure(cases)
+            if reason is None:
+                break
+            rejected.append(f"{candidate.label}: {reason}")
+        else:
+            stage = first_divergence(network.float32_stages(lowered, exporter.runtime), network.reference)
+            raise ParityError(
+                f"The {exporter.format} artifact is not the same network ({'; '.join(rejected)}). It first diverges in "
+                f"stage {stage or f'export {exporter.format}'!r}. Nothing was published."
+            )
+    files = keep(candidate, candidates, folder, plan.stem, exporter)
+    return Member(
+        artifact=Artifact(
+            format=exporter.format,
+            runtime=exporter.runtime,
+            precision=plan.request.precision,
+            files=hash_files(files),
+            notes=(*candidate.notes, *(f"not kept: {reason}" for reason in rejected)),
+        ),
+        lowering=certificates,
+        program=stats(lowered),
+        parity=cases,
+    )
+
+
+def keep(
+    chosen: Candidate, candidates: Sequence[Candidate], folder: Path, stem: str, exporter: Exporter
+) -> tuple[Path, ...]:
+    """Gives the chosen candidate's files the artifact's name and removes the others."""
+    for candidate in candidates:
+        if candidate is not chosen:
+            for file in candidate.files:
+                file.unlink()
+    return tuple(
+        file.rename(folder / f"{stem}{suffix}") for file, suffix in zip(chosen.files, exporter.suffixes, strict=True)
+    )
+
+
+def remember(cache: StageCache, key: str, result: object, files: tuple[Path, ...], clock: Clock) -> None:
+    """Stores a stage; a cache that cannot be written costs time later, not the result now."""
+    try:
+        cache.store(key, result, files)
+    except OutputError as error:
+        clock.progress.note(f"Not cached: {error}")

@@ -1,0 +1,174 @@
+"""The plan: everything about an export that can be decided before any framework is loaded.
+
+A plan is what `--dry-run` prints. It is also where cache keys come from, so a stage whose inputs have not changed is
+found without building the network.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgekit.artifact import ModelCard, Shape, TensorSpec
+from edgekit.cache import source_hash, stage_key, tool_versions
+from edgekit.errors import MissingExtraError, MisuseError, UnknownNameError, WeightsError
+from edgekit.exporters import EXPORTERS, Exporter
+from edgekit.files import sha256
+from edgekit.models.cards import card, check_input, check_kernel_policy, text
+from edgekit.quant.recipe import DEFAULT_RECIPE, RECIPES
+from edgekit.targets.board import load_board
+from edgekit.version import __version__
+
+DEFAULT_TARGET = "arm"
+INPUT_NAME = "input"
+
+_NETWORK_PACKAGES = ("torch", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for, as written."""
+
+    model: str
+    target: str = DEFAULT_TARGET
+    formats: tuple[str, ...] = ()
+    precision: str = DEFAULT_RECIPE
+    shape: Shape | None = None
+    kernel_policy: str | None = None
+    weights: Path | None = None
+    ema: bool = False
+    seed: int = 0
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done.
+
+    Attributes:
+        network_key: Cache key of the network: captured, materialised, with its reference outputs.
+        artifact_keys: Cache key of each artifact, by format.
+    """
+
+    request: Request
+    card: ModelCard
+    input: TensorSpec
+    kernel_policy: str | None
+    weights_sha256: str | None
+    exporters: tuple[Exporter, ...]
+    out: Path
+    metadata: dict[str, str]
+    network_key: str
+    artifact_keys: dict[str, str]
+    tools: dict[str, str]
+
+    @property
+    def stem(self) -> str:
+        """File name of the artifacts without its ending."""
+        return f"{self.card.name}.{self.request.precision}"
+
+
+def make_plan(request: Request) -> Plan:
+    """Checks a request against everything edgekit knows and settles what is open.
+
+    Raises:
+        MisuseError: A name, size or option that does not exist or does not fit.
+        MissingExtraError: A format needs a package that is not installed.
+    """
+    model = card(request.model)
+    shape = request.shape or model.input_shape
+    check_input(model, shape)
+    policy = check_kernel_policy(model, request.kernel_policy)
+    exporters = choose_exporters(request)
+    weights_sha256 = hash_weights(request.weights) if request.weights else None
+    if request.ema and request.weights is None:
+        raise MisuseError("--ema chooses a section of a checkpoint; give the checkpoint with --weights.")
+    weights: dict[str, object] = {"sha256": weights_sha256, "ema": request.ema}
+    if request.weights is None:
+        weights = {"seed": request.seed}
+    metadata = describe(model, shape, policy, weights, request.precision)
+    tools = tool_versions((*_NETWORK_PACKAGES, *(name for entry in exporters for name in entry.packages)))
+    network_key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), metadata)
+    return Plan(
+        request=request,
+        card=model,
+        input=TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW"),
+        kernel_policy=policy,
+        weights_sha256=weights_sha256,
+        exporters=exporters,
+        out=request.out or default_out(request, shape, policy),
+        metadata=metadata,
+        network_key=network_key,
+        artifact_keys={
+            entry.format: stage_key("artifact", network_key, entry.format, tool_versions(entry.packages))
+            for entry in exporters
+        },
+        tools=tools,
+    )
+
+
+def choose_exporters(request: Request) -> tuple[Exporter, ...]:
+    """The formats asked for, else those a runtime of the target loads.
+
+    Raises:
+        UnknownNameError: No such target or format.
+        MisuseError: The target has no runtime that loads a format edgekit makes.
+        MissingExtraError: A format's packages are not installed.
+    """
+    board = load_board(request.target)
+    if request.precision not in RECIPES:
+        raise UnknownNameError("precision", request.precision, RECIPES, "edgekit export --help")
+    for name in request.formats:
+        if name not in EXPORTERS:
+            raise UnknownNameError("format", name, EXPORTERS, "edgekit export --help")
+    wanted = request.formats or board.formats
+    chosen = tuple(entry for entry in EXPORTERS.values() if entry.format in wanted)
+    if not chosen:
+        raise MisuseError(f"No runtime is known for target {board.name!r}. Choose formats with --format.")
+    for entry in chosen:
+        missing = [package for package in entry.packages if package not in tool_versions(entry.packages)]
+        if missing and entry.extra:
+            raise MissingExtraError(missing[0], entry.extra, f"{entry.format} export")
+    return chosen
+
+
+def hash_weights(path: Path) -> str:
+    """SHA-256 of a checkpoint.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror}. Give a checkpoint with --weights PATH."
+        ) from error
+
+
+def describe(
+    model: ModelCard, shape: Shape, policy: str | None, weights: dict[str, object], precision: str
+) -> dict[str, str]:
+    """What every artifact says about itself, in its own metadata."""
+    entries = {
+        "model": model.name,
+        "input": text(shape),
+        "layout": "NCHW",
+        "precision": precision,
+        "preprocessing": msgspec.json.encode(model.preprocessing).decode(),
+        "weights": msgspec.json.encode(weights).decode(),
+        "version": __version__,
+        "resolution": f"locked to {text(shape[2:])}; for another size: edgekit export {model.name} --input NxCxHxW",
+    }
+    if policy is not None:
+        entries["kernel_policy"] = policy
+    return {f"edgekit.{key}": value for key, value in entries.items()}
+
+
+def default_out(request: Request, shape: Shape, policy: str | None) -> Path:
+    """`edgekit-out/<model>-<size>-<target>`, with what differs from the usual added."""
+    height, width = shape[2:]
+    size = str(height) if height == width else text((height, width))
+    batch = f"-n{shape[0]}" if shape[0] > 1 else ""
+    kernel = f"-{policy}" if request.kernel_policy else ""
+    return Path("edgekit-out") / f"{request.model}-{size}{batch}{kernel}-{request.target}"

@@ -1,0 +1,198 @@
+"""The program: the ATen-level `torch.fx.GraphModule` at one fixed input shape that every stage works on.
+
+Constants (parameters, buffers, folded values) are `get_attr` nodes named by their module path. Nodes carry
+`meta["val"]`, a fake tensor with shape and dtype, and the module path and source line they were captured from.
+"""
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+from edgekit.artifact import GraphStats, Shape
+from edgekit.macs import node_macs
+
+Program = GraphModule
+
+
+def clone(program: Program) -> Program:
+    """A copy with its own graph that shares the constants; safe because passes replace constants, never write them."""
+    graph = Graph()
+    copied = graph.graph_copy(program.graph, {}, return_output_node=True)
+    value, _ = cast("tuple[Node, Node]", copied)
+    graph.output(value)
+    graph.set_codegen(copy.deepcopy(program.graph._codegen))  # noqa: SLF001 - holds the calling convention
+    return GraphModule(program, graph, class_name="Program")
+
+
+def finish(program: Program) -> Program:
+    """Cleans up after a rewrite: dead nodes and unused constants go, shapes are inferred anew, the graph is checked."""
+    program.graph.eliminate_dead_code()
+    drop_unused_constants(program)
+    program.graph.lint()
+    program.recompile()
+    infer_shapes(program)
+    return program
+
+
+def infer_shapes(program: Program) -> None:
+    """Writes `meta["val"]` of every node from the shapes of the inputs; nothing is computed."""
+    inputs = [torch.zeros(input_shape(node), dtype=node.meta["val"].dtype) for node in placeholders(program)]
+    FakeTensorProp(program, FakeTensorMode(allow_non_fake_inputs=True)).propagate(*inputs)
+
+
+def placeholders(program: Program) -> list[Node]:
+    """The input nodes, in order."""
+    return [node for node in program.graph.nodes if node.op == "placeholder"]
+
+
+def input_shape(node: Node) -> Shape:
+    """The fixed shape of an input node."""
+    return tuple(int(side) for side in node.meta["val"].shape)
+
+
+def operators(program: Program) -> list[Node]:
+    """Every node that computes something, in order; picking an element of a tuple does not count."""
+    return [node for node in program.graph.nodes if node.op == "call_function" and not is_getitem(node)]
+
+
+def is_getitem(node: Node) -> bool:
+    """Whether a node only picks one element of a tuple."""
+    return getattr(node.target, "__name__", "") == "getitem"
+
+
+def operator_name(node: Node) -> str:
+    """Short ATen name, such as `conv2d`."""
+    target = node.target
+    return target._schema.name.removeprefix("aten::") if isinstance(target, torch._ops.OpOverload) else str(target)  # noqa: SLF001
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """An ATen node's arguments by the names of its schema, defaults filled in."""
+    schema = cast("torch._ops.OpOverload", node.target)._schema  # noqa: SLF001 - where ATen keeps its signatures
+    given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | node.kwargs
+    defaults = {argument.name: argument.default_value for argument in schema.arguments}
+    return {**defaults, **given}
+
+
+def operator_counts(program: Program) -> Counter[str]:
+    """How often each operator occurs."""
+    return Counter(operator_name(node) for node in operators(program))
+
+
+def constant(program: Program, node: object) -> Tensor | None:
+    """The tensor behind a constant node, or None when the node is not a constant."""
+    if not isinstance(node, Node) or node.op != "get_attr":
+        return None
+    value: object = program
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value if isinstance(value, Tensor) else None
+
+
+def constant_names(program: Program) -> list[str]:
+    """Names of the constants the graph uses, once each, in order of first use."""
+    return list(dict.fromkeys(str(node.target) for node in program.graph.nodes if node.op == "get_attr"))
+
+
+def constants(program: Program) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of each constant the graph uses."""
+    named = {**dict(program.named_parameters()), **dict(program.named_buffers())}
+    for name in constant_names(program):
+        yield name, named[name]
+
+
+def set_constant(program: Program, name: str, value: Tensor) -> str:
+    """Stores a constant under a module path and returns the name it got.
+
+    The tensors are shared with the programs this one was cloned from, so a name that is taken gets a number instead
+    of being overwritten.
+    """
+    *path, leaf = name.split(".")
+    owner: nn.Module = program
+    for part in path:
+        if not hasattr(owner, part):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    chosen, number = leaf, 0
+    while hasattr(owner, chosen):
+        number += 1
+        chosen = f"{leaf}_{number}"
+    owner.register_buffer(chosen, value.detach().contiguous())
+    return ".".join([*path, chosen])
+
+
+def insert_constant(program: Program, before: Node, name: str, value: Tensor) -> Node:
+    """Stores a constant and puts the node that reads it before another node."""
+    stored = set_constant(program, name, value)
+    with program.graph.inserting_before(before):
+        node = program.graph.get_attr(stored)
+    node.meta["val"] = value
+    return node
+
+
+def drop_unused_constants(program: Program) -> None:
+    """Rebuilds the module tree so that it holds only the constants the graph reads."""
+    kept = list(constants(program))
+    for name in [name for name, _ in program.named_children()]:
+        delattr(program, name)
+    for store in (program._parameters, program._buffers):  # noqa: SLF001 - the only way to drop both kinds alike
+        store.clear()
+    for name, value in kept:
+        set_constant(program, name, value)
+
+
+def run(program: Program, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Runs a program; one tensor comes back as a tuple of one."""
+    with torch.no_grad():
+        result = program(*inputs)
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def in_float64(program: Program) -> Program:
+    """The same program with every floating constant and every floating dtype argument in double precision."""
+    doubled = copy.deepcopy(program).double()
+    for node in doubled.graph.nodes:
+        if node.kwargs.get("dtype") is torch.float32:
+            node.kwargs = {**node.kwargs, "dtype": torch.float64}
+        if torch.float32 in node.args:
+            node.args = tuple(torch.float64 if arg is torch.float32 else arg for arg in node.args)
+    doubled.recompile()
+    return doubled
+
+
+def stats(program: Program) -> GraphStats:
+    """Operator nodes, constant elements and MACs of a program."""
+    return GraphStats(
+        operators=len(operators(program)),
+        parameters=sum(value.numel() for _, value in constants(program)),
+        macs=sum(node_macs(node) for node in operators(program)),
+    )
+
+
+def module_path(node: Node) -> str:
+    """The path of the module a node was captured in, such as `stages.2.0.token_mixer`; "" for the outermost."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def fingerprint(program: Program) -> str:
+    """SHA-256 over the operators, their arguments, the shapes and every constant; independent of node names."""
+    digest = hashlib.sha256()
+    numbers = {node: index for index, node in enumerate(program.graph.nodes)}
+    for node in program.graph.nodes:
+        arguments = torch.fx.map_arg((node.args, node.kwargs), lambda used: f"%{numbers[used]}")
+        shape = getattr(node.meta.get("val"), "shape", None)
+        what = "" if node.op == "get_attr" else str(node.target)
+        digest.update(f"{node.op} {what} {arguments} {shape}\n".encode())
+    for _, value in constants(program):
+        digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()

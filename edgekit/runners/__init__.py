@@ -1,0 +1,36 @@
+"""Loading an artifact in its runtime and running it, one module per runtime."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+from edgekit.errors import MissingExtraError
+from edgekit.runners.base import Load, Runner
+
+RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
+    {
+        "onnxruntime": ("edgekit.runners.onnxruntime", "onnxruntime", None),
+        "openvino": ("edgekit.runners.openvino", "openvino", "openvino"),
+        "tflite": ("edgekit.runners.tflite", "ai-edge-litert", "tflite"),
+    }
+)
+"""Runtime to its module, its distribution and the extra that installs it."""
+
+
+def load(runtime: str, path: Path, threads: int = 1) -> Runner:
+    """Loads an artifact's main file in a runtime.
+
+    Raises:
+        MissingExtraError: The runtime is not installed.
+        ArtifactError: The runtime does not take the file.
+    """
+    module, package, extra = RUNNERS[runtime]
+    try:
+        loader = cast("Load", import_module(module).load)
+    except ImportError as error:
+        if extra is None:
+            raise
+        raise MissingExtraError(package, extra, f"Running {path.name}") from error
+    return loader(path, threads)

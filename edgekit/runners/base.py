@@ -1,0 +1,70 @@
+"""The contract every runtime is driven through."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Shape, TensorSpec
+from edgekit.errors import MisuseError
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+class Runner(Protocol):
+    """A loaded artifact; a context manager that frees it."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        """One inference: tensors by name in, tensors by name out.
+
+        Raises:
+            MisuseError: An input is missing or has another shape than the artifact was made for.
+        """
+        ...
+
+    def metadata(self) -> dict[str, str]:
+        """What the exporter wrote into the file, by key."""
+        ...
+
+    def close(self) -> None:
+        """Frees the runtime's memory."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Load(Protocol):
+    """Loads a file in the runtime of its module."""
+
+    def __call__(self, path: Path, threads: int) -> Runner:
+        """Loads `path` for inference on this many threads."""
+        ...
+
+
+def check_inputs(wanted: tuple[TensorSpec, ...], given: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuses inputs an artifact was not made for, before the runtime answers in its own words.
+
+    Raises:
+        MisuseError: A name is missing, or a shape is another than the one the artifact is locked to.
+    """
+    for spec in wanted:
+        if spec.name not in given:
+            raise MisuseError(f"Input {spec.name!r} is missing; given were: {', '.join(given) or 'none'}.")
+        shape = given[spec.name].shape
+        if shape != spec.shape:
+            asked, made = _text(shape), _text(spec.shape)
+            raise MisuseError(
+                f"This artifact is locked to input {made}, and was given {asked}. Its kernels were materialised for "
+                f"that size; export again with `edgekit export MODEL --input {asked}`."
+            )
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,44 @@
+"""What every exporter is given and gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgekit.artifact import TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSpec:
+    """How the network presents itself to whoever loads the file.
+
+    `metadata` is written into the file where the format has a place for it; keys start with `edgekit.`.
+    """
+
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to write the network: its files, the loadable one first, and what tells it from the other candidates."""
+
+    files: tuple[Path, ...]
+    label: str
+    notes: tuple[str, ...] = ()
+
+
+class Export(Protocol):
+    """Writes a program; several candidates come back best first, and the first that passes verification is kept."""
+
+    def __call__(self, program: "Program", spec: ExportSpec, folder: Path, stem: str) -> tuple[Candidate, ...]:
+        """Writes `<folder>/<stem>.<ext>` (other candidates under other stems).
+
+        Raises:
+            ConverterError: The format's converter failed.
+        """
+        ...

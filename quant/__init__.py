@@ -1,0 +1,1 @@
+"""Precisions: which numbers an artifact's weights and activations are."""

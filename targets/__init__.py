@@ -1,0 +1,1 @@
+"""Boards, as data: what they are made of and which runtimes install there."""
