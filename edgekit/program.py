@@ -104,7 +104,11 @@ def constant_names(program: Program) -> list[str]:
 
 def constants(program: Program) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of each constant the graph uses."""
-    named = {**dict(program.named_parameters()), **dict(program.named_buffers())}
+    # A tensor may be registered under several names, and any of them may be the one the graph reads.
+    named = {
+        **dict(program.named_parameters(remove_duplicate=False)),
+        **dict(program.named_buffers(remove_duplicate=False)),
+    }
     for name in constant_names(program):
         yield name, named[name]
 

@@ -1,0 +1,150 @@
+"""`edgekit inspect`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli.options import complete_models, json_option, network_options
+
+if TYPE_CHECKING:
+    from edgekit.artifact import Certificate, Shape
+    from edgekit.bundle import Manifest
+    from edgekit.inspection import Inspection
+
+
+@click.command()
+@click.argument("what", metavar="MODEL|BUNDLE", shell_complete=complete_models)
+@network_options
+@click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Parts of a module path to sum by.")
+@click.option("--kernels", type=click.Path(path_type=Path), help="Draw the large kernels into this PNG.")
+@json_option
+def inspect(
+    what: str,
+    shape: "Shape | None",
+    kernel_policy: str | None,
+    weights: Path | None,
+    ema: bool,
+    seed: int,
+    depth: int,
+    kernels: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what a MODEL computes after materialising, or what a BUNDLE holds and how it came to be.
+
+    \b
+    edgekit inspect parcnetv2_t --kernels kernels.png
+    edgekit inspect edgekit-out/parcnetv2_t-224-arm
+    """
+    from edgekit.bundle import MANIFEST, read_manifest
+    from edgekit.cli.output import print_json
+    from edgekit.plan import Request
+
+    if (Path(what) / MANIFEST).is_file():
+        manifest = read_manifest(Path(what))
+        print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
+        return
+    request = Request(model=what, shape=shape, kernel_policy=kernel_policy, weights=weights, ema=ema, seed=seed)
+    found = look(request, depth, kernels, quiet=as_json)
+    print_json({"inspection": found}) if as_json else show_network(what, found)
+
+
+def look(request: Any, depth: int, kernels: Path | None, *, quiet: bool) -> "Inspection":
+    """Builds the network and describes it, drawing its kernels where asked to."""
+    from edgekit.cli.output import StageLines
+    from edgekit.files import output_errors
+    from edgekit.inspection import inspect as describe
+    from edgekit.pipeline import Clock
+    from edgekit.plan import make_plan
+
+    plan = make_plan(request)
+    with StageLines(shown=not quiet) as lines:
+        from edgekit.network import prepare
+
+        clock = Clock(lines)
+        network = prepare(plan, clock.stage)
+        if kernels is not None:
+            from edgekit.pictures import kernel_sheet
+
+            with output_errors(kernels):
+                rows = kernel_sheet(network.proven.program, kernels)
+            lines.note(f"{rows} kernels drawn into {kernels}")
+    return describe(network.proven.program, network.certificates, depth)
+
+
+def show_network(name: str, found: "Inspection") -> None:
+    """Prints a network's operators, modules, large kernels and passes."""
+    from edgekit.cli.output import console, count, table
+    from edgekit.models.cards import text
+
+    printer = console()
+    totals = found.totals
+    printer.print(
+        f"[bold]{name}[/bold] after materialising: {count(totals.operators)} operators, "
+        f"{count(totals.parameters)} parameters, {count(totals.macs)} MACs\n"
+    )
+    operators = table("Operators", "operator", ">nodes", ">MACs", ">share", ">parameters")
+    for row in found.operators:
+        share = f"{row.macs / totals.macs:.1%}" if totals.macs else ""
+        operators.add_row(row.operator, count(row.nodes), count(row.macs), share, count(row.parameters))
+    modules = table("Modules", "module", "output", ">operators", ">MACs", ">parameters")
+    for module in found.modules:
+        modules.add_row(
+            *(module.module, text(module.output), count(module.operators), count(module.macs), count(module.parameters))
+        )
+    large = table("Large depthwise kernels", "module", ">taps", ">channels", "slides over", ">taps that meet data")
+    for kernel in found.kernels:
+        large.add_row(
+            *(kernel.module, text(kernel.taps), count(kernel.channels), text(kernel.input), f"{kernel.useful_taps:.0%}")
+        )
+    for listing in (operators, modules, large, certificate_table("Passes", found.passes)):
+        printer.print(listing)
+        printer.print()
+
+
+def certificate_table(title: str, certificates: "tuple[Certificate, ...]") -> Any:
+    """One row per pass: what it did, and the proof."""
+    from edgekit.cli.output import decibels, stats_text, table
+
+    listing = table(title, "pass", ">rewrites", ">declined", "what changed", ">SNR in float64", ">required")
+    for one in certificates:
+        listing.add_row(
+            one.name,
+            str(sum(one.fired.values())),
+            str(len(one.declined)),
+            stats_text(one.before, one.after),
+            decibels(one.parity.snr_db),
+            decibels(one.gate_db),
+        )
+    return listing
+
+
+def show_bundle(manifest: "Manifest") -> None:
+    """Prints where a bundle came from, its artifacts and its certificates."""
+    from edgekit.cli.export import parity_table
+    from edgekit.cli.output import console, count, table, weights_text
+    from edgekit.models.cards import text
+
+    printer = console()
+    facts = table(f"{manifest.model.name} for {manifest.target}", "", "")
+    rows = {
+        "made by": f"edgekit {manifest.edgekit_version} on {manifest.created}: {' '.join(manifest.command)}",
+        "weights": weights_text(manifest.weights),
+        "input": f"{text(manifest.input.shape)} {manifest.input.layout}, this size only",
+        "kernels": manifest.kernel_policy or "as they are",
+        "captured": f"{count(manifest.captured.operators)} operators, {count(manifest.captured.parameters)} parameters,"
+        f" {count(manifest.captured.macs)} MACs",
+        "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+    }
+    for key, value in rows.items():
+        facts.add_row(key, value)
+    printer.print(facts)
+    printer.print()
+    printer.print(parity_table(manifest.members))
+    printer.print()
+    printer.print(certificate_table("Passes, shared", manifest.passes))
+    for member in manifest.members:
+        printer.print()
+        printer.print(certificate_table(f"Lowering for {member.artifact.runtime}", member.lowering))
+        for note in member.artifact.notes:
+            printer.print(f"- {note}", markup=False)
