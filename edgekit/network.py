@@ -16,7 +16,7 @@ from edgekit.inputs import PROBES, generate
 from edgekit.models.build import build
 from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import compare_one
-from edgekit.passes.base import Proven, apply, prove
+from edgekit.passes.base import Pass, Proven, apply, prove
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
@@ -36,6 +36,7 @@ class Network:
         programs: Name of each stage to the program it left, in order.
         probes: Inputs on which passes are proved.
         gate_db: SNR a pass has to keep in float64: what torch float32 reaches on the worst of the probes.
+        lowered: Lowered programs by the passes that made them; runtimes that want the same passes share one.
     """
 
     weights: WeightsSource
@@ -46,6 +47,7 @@ class Network:
     programs: Mapping[str, Program] = field(repr=False)
     probes: tuple[Tensor, ...] = field(repr=False)
     gate_db: float
+    lowered: dict[tuple[Pass, ...], tuple[Program, tuple[Certificate, ...]]] = field(default_factory=dict, repr=False)
 
     def float32_stages(self, lowered: Program, runtime: str) -> dict[str, Forward]:
         """Each stage's program as a float32 function, in order, for finding where an artifact went wrong."""
@@ -102,11 +104,14 @@ def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tupl
     Raises:
         ParityError: A lowering changed the network.
     """
-    proven, certificates = network.proven, []
-    for rewrite in LOWERINGS[runtime, precision]:
-        proven, certificate = apply(rewrite, proven, network.probes, network.gate_db)
-        certificates.append(certificate)
-    return proven.program, tuple(certificates)
+    passes = LOWERINGS[runtime, precision]
+    if passes not in network.lowered:
+        proven, certificates = network.proven, []
+        for rewrite in passes:
+            proven, certificate = apply(rewrite, proven, network.probes, network.gate_db)
+            certificates.append(certificate)
+        network.lowered[passes] = proven.program, tuple(certificates)
+    return network.lowered[passes]
 
 
 def set_weights(model: nn.Module, plan: Plan) -> WeightsSource:

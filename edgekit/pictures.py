@@ -80,4 +80,4 @@ def tile(kernel: Tensor) -> Image.Image:
     full = np.full_like(fade, 255)
     red, blue = np.where(scaled >= 0, full, fade), np.where(scaled >= 0, fade, full)
     picture = Image.fromarray(np.stack([red, fade, blue], axis=-1))
-    return picture.resize((TILE, TILE), Image.Resampling.NEAREST)
+    return picture.resize((TILE, TILE), Image.Resampling.BOX)
