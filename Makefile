@@ -61,16 +61,16 @@ hooks: $(DEV_INSTALLED) ## Check every commit with the linter, the formatter and
 	$(BIN)/pre-commit install
 
 # CUDA packages are left out: torch pins them itself, exactly, and its CPU build has none. So is the `+cpu` of a
-# version, which would shut out every other build.
+# version, which would shut out every other build. To hold a version back: make constraints ARGS=torch==2.13.0
 constraints: ## Pin the newest version of every dependency anew
 	$(check_python)
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder/venv"; \
-	"$$folder/venv/bin/python" -m pip --disable-pip-version-check install -e '.[all,test,dev]'; \
+	"$$folder/venv/bin/python" -m pip --disable-pip-version-check install -e '.[all,test,dev]' $(ARGS); \
 	grep '^#' constraints.txt >"$$folder/pins"; \
 	"$$folder/venv/bin/python" -m pip --disable-pip-version-check list --format freeze --exclude-editable \
 		--exclude pip >"$$folder/list"; \
-	sed 's/+.*//' "$$folder/list" | grep -v -E '^(cuda|nvidia|triton)' | LC_ALL=C sort -f >>"$$folder/pins"; \
+	sed 's/+.*//' "$$folder/list" | grep -v -E '^(cuda|nvidia|triton)' | LC_ALL=C sort -f -t = -k 1,1 >>"$$folder/pins"; \
 	cp "$$folder/pins" constraints.txt
 
 clean: ## Remove what building, linting and testing leave behind

@@ -38,16 +38,20 @@ class SizeRule(Struct, frozen=True, kw_only=True):
     minimum: int = 1
     multiple_of: int = 1
     square: bool = False
+    maximum: int | None = None
 
     def nearest(self, side: int) -> tuple[int, ...]:
         """The allowed sides just below and just above a side, in pixels."""
         step = self.multiple_of
         floor = -(-self.minimum // step) * step
-        return tuple(sorted({max(side // step * step, floor), max(-(-side // step) * step, floor)}))
+        ceiling = side + step if self.maximum is None else self.maximum
+        near = (side // step * step, -(-side // step) * step)
+        return tuple(sorted({min(max(each, floor), ceiling) for each in near}))
 
     def allows(self, side: int) -> bool:
         """Whether the network takes this side."""
-        return side >= self.minimum and side % self.multiple_of == 0
+        inside = side >= self.minimum and (self.maximum is None or side <= self.maximum)
+        return inside and side % self.multiple_of == 0
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
@@ -76,7 +80,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 class WeightsSource(Struct, frozen=True, kw_only=True):
     """Where a model's weights came from.
 
-    `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under.
+    `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under,
+    and `notes` tell what loading them settled, such as converted precisions.
     """
 
     kind: Literal["random", "file"]
@@ -84,6 +89,7 @@ class WeightsSource(Struct, frozen=True, kw_only=True):
     file_name: str | None = None
     sha256: str | None = None
     section: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class GraphStats(Struct, frozen=True, kw_only=True):

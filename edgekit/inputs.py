@@ -53,6 +53,10 @@ CASES: Mapping[str, Callable[[Shape], Image]] = MappingProxyType(
 )
 """Name to generator, in the order in which they are compared."""
 
+CONSTANT_CASES = frozenset({"flat"})
+"""Cases that are the same everywhere: the rounding error of one pixel is that of all pixels, nothing averages it out,
+and how large it is in one runtime says little about another. They are held to the floor of the gate only."""
+
 PROBES = ("natural", "edges")
 """The cases on which every pass is proved; an artifact is verified on all of them."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -13,10 +14,11 @@ from edgekit.artifact import Certificate, GraphStats, WeightsSource
 from edgekit.capture import capture, output_specs
 from edgekit.errors import ParityError
 from edgekit.inputs import PROBES, generate
-from edgekit.models.build import build
+from edgekit.models.build import build, settle
+from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import compare_one
-from edgekit.passes.base import Pass, Proven, apply, prove
+from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
@@ -81,7 +83,8 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
         gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
     with stage("materialise"):
-        proven, programs, certificates = prove(captured, probes), {"capture": captured}, []
+        exact = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
+        proven, programs, certificates = Proven(captured, exact), {"capture": captured}, []
         for rewrite in MATERIALISE:
             proven, certificate = apply(rewrite, proven, probes, gate_db)
             programs[rewrite.name] = proven.program
@@ -117,8 +120,12 @@ def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tupl
 def set_weights(model: nn.Module, plan: Plan) -> WeightsSource:
     """Loads the checkpoint of the plan, or draws random weights from its seed."""
     if plan.request.weights is None:
-        return random_weights(model, plan.request.seed)
-    return load_weights(model, plan.request.weights, ema=plan.request.ema)
+        source = random_weights(model, plan.request.seed)
+        images = torch.from_numpy(np.concatenate(list(generate(plan.card.input_shape).values())))
+        measure_batch_norms(model, images, plan.request.seed)
+        return source
+    loaded = load_weights(model, plan.request.weights, ema=plan.request.ema)
+    return structs.replace(loaded, notes=(*loaded.notes, *settle(plan.card.name, model)))
 
 
 def check_capture(captured: Program, against: Reference) -> None:

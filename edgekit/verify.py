@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from edgekit.artifact import CaseParity, Parity, TensorSpec
 from edgekit.errors import ArtifactError, BundleError, ParityError
+from edgekit.inputs import CONSTANT_CASES
 from edgekit.numerics import GATE_FLOOR_DB, compare_one, gate_db, worst
 from edgekit.runners import load
 from edgekit.runners.base import Runner
@@ -89,7 +90,7 @@ def case_parity(case: ReferenceCase, output: NDArray[np.float32]) -> CaseParity:
         case=case.name,
         parity=compare_one(case.output, output),
         noise_db=case.noise_db,
-        gate_db=gate_db(case.noise_db),
+        gate_db=GATE_FLOOR_DB if case.name in CONSTANT_CASES else gate_db(case.noise_db),
     )
 
 

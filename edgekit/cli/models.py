@@ -41,21 +41,20 @@ def show_list(cards: "list[ModelCard]") -> None:
 def show_card(card: "ModelCard") -> None:
     """Prints everything a card says."""
     from edgekit.cli.output import console, count, table
-    from edgekit.models.cards import text
+    from edgekit.models.cards import rule_text, text
 
     pre = card.preprocessing
     rows = {
         "what it is": card.summary,
         "paper": card.paper,
         "input": f"{text(card.input_shape)} (N x C x H x W), float32",
-        "sizes": f"any sides of at least {card.size_rule.minimum} pixels"
-        + (f", multiples of {card.size_rule.multiple_of}" if card.size_rule.multiple_of > 1 else ""),
+        "sizes": f"sides are {rule_text(card.size_rule)}",
         "parameters": count(card.parameters),
         "MACs": f"{count(card.macs)} at {text(card.input_shape)}",
         "classes": count(card.classes),
         "resize and crop": f"{pre.interpolation}, centre crop {pre.crop_fraction:g} of the short side",
         "channels": f"{pre.channel_order}, scaled to 0..1, mean {pre.mean}, std {pre.std}",
-        "kernel policies": " (default), ".join(card.kernel_policies) or "none",
+        "kernel policies": " (default), ".join(card.kernel_policies) or "none to choose",
         "weights": card.weights_licence,
     }
     listing = table(card.name, "", "")

@@ -57,7 +57,8 @@ def weights_text(weights: WeightsSource) -> str:
             "Give trained ones with --weights."
         )
     section = f", section {weights.section}" if weights.section else ""
-    return f"{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section})"
+    notes = "".join(f"; {note}" for note in weights.notes)
+    return f"{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section}){notes}"
 
 
 def stats_text(before: GraphStats, after: GraphStats) -> str:

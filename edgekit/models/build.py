@@ -1,14 +1,37 @@
 """A name becomes a network: the one place that knows which family builds what."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
 from torch import nn
 
-from edgekit.models import parcnetv2
+from edgekit.models import parc_convnext, parc_net, parcnetv2, parnet
 from edgekit.models.cards import card
 
-FAMILIES = {
-    "parcnetv2": parcnetv2.build,
-}
-"""Family to the function that builds its models: (name, kernel policy) to a network in training mode."""
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the networks of a family come to be.
+
+    Attributes:
+        build: (name, kernel policy) to a network in training mode.
+        settle: Settles what only a checkpoint can tell, in place, and says so in a sentence.
+    """
+
+    build: Callable[[str, str | None], nn.Module]
+    settle: Callable[[nn.Module], str] | None = None
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "parcnetv2": Family(parcnetv2.build),
+        "parnet": Family(parnet.build, settle=parnet.adapt_activation),
+        "parc_convnext": Family(parc_convnext.build),
+        "parc_net": Family(parc_net.build),
+    }
+)
+"""The family on a card to how its networks are built."""
 
 
 def build(name: str, kernel_policy: str | None) -> nn.Module:
@@ -17,4 +40,10 @@ def build(name: str, kernel_policy: str | None) -> nn.Module:
     Raises:
         UnknownNameError: There is no such model.
     """
-    return FAMILIES[card(name).family](name, kernel_policy).eval()
+    return FAMILIES[card(name).family].build(name, kernel_policy).eval()
+
+
+def settle(name: str, model: nn.Module) -> tuple[str, ...]:
+    """Settles what a loaded checkpoint decides about a network; what was settled comes back in words."""
+    decide = FAMILIES[card(name).family].settle
+    return (decide(model),) if decide else ()

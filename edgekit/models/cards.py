@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from msgspec import structs
+
 from edgekit.artifact import ModelCard, Preprocessing, Shape, SizeRule
 from edgekit.errors import MisuseError, UnknownNameError
 
@@ -41,6 +43,93 @@ def _parcnetv2(name: str, title: str, parameters: int, macs: int) -> ModelCard:
     )
 
 
+_PARNET_NOTES = (
+    "The activation is the paper's SiLU. The released settings build ReLU: with --weights the checkpoint's own running "
+    "means decide, and the manifest says which it was.",
+    "Parameters and MACs are those of the network as trained, before its branches are fused.",
+)
+
+_CIFAR_NOTE = "Its widths are our own fit of the paper's parameter counts; no code or checkpoint was released."
+
+
+def _parnet(name: str, title: str, parameters: int, macs: int, *notes: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        family="parnet",
+        summary=f"{title}: 12 layers deep, three parallel streams of RepVGG-SSE blocks",
+        paper="Goyal et al., Non-deep Networks, NeurIPS 2022",
+        input_shape=(1, 3, 224, 224),
+        size_rule=SizeRule(minimum=32, multiple_of=32),
+        preprocessing=IMAGENET,
+        classes=1000,
+        parameters=parameters,
+        macs=macs,
+        weights_licence="released by the authors, licence not stated",
+        notes=(*_PARNET_NOTES, *notes),
+    )
+
+
+def _parnet_cifar(width: int, parameters: int, macs: int) -> ModelCard:
+    imagenet = _parnet(f"parnet_cifar_w{width}", f"ParNet for 32-pixel images, width {width}", parameters, macs)
+    return structs.replace(
+        imagenet,
+        input_shape=(1, 3, 32, 32),
+        size_rule=SizeRule(minimum=4, multiple_of=4),
+        preprocessing=structs.replace(IMAGENET, crop_fraction=1.0),
+        classes=10,
+        weights_licence="none published",
+        notes=(*imagenet.notes, _CIFAR_NOTE, "Its preprocessing is unknown; ImageNet's mean and std stand in."),
+    )
+
+
+_PARCNETV1_PAPER = "Zhang, Hu, Wang, ParC-Net: Position Aware Circular Convolution, ECCV 2022"
+
+_MOBILE = Preprocessing(
+    interpolation="bilinear",
+    crop_fraction=256 / 288,
+    channel_order="BGR",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+
+
+def _convnext(name: str, summary: str, rule: SizeRule, parameters: int, macs: int, *notes: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        family="parc_convnext",
+        summary=summary,
+        paper=_PARCNETV1_PAPER,
+        input_shape=(1, 3, 224, 224),
+        size_rule=rule,
+        preprocessing=IMAGENET,
+        classes=1000,
+        parameters=parameters,
+        macs=macs,
+        notes=("The release carries no preprocessing; ImageNet's usual values stand in.", *notes),
+    )
+
+
+def _parc_net(name: str, title: str, parameters: int, macs: int) -> ModelCard:
+    return ModelCard(
+        name=name,
+        family="parc_net",
+        summary=f"{title}: MobileViT's frame with circular convolutions along each axis",
+        paper=_PARCNETV1_PAPER,
+        input_shape=(1, 3, 256, 256),
+        size_rule=SizeRule(minimum=32, square=True),
+        preprocessing=_MOBILE,
+        classes=1000,
+        parameters=parameters,
+        macs=macs,
+        weights_licence="released by the authors, licence not stated",
+        notes=(
+            "Images are BGR in 0..1, neither centred nor scaled further, as in the release.",
+            "Kernels and position embeddings are resized to the map linearly, for every input size, as in the release.",
+            "The paper's 1740 M MACs charge pooled layers at every pixel; the count here does not.",
+        ),
+    )
+
+
 CARDS: Mapping[str, ModelCard] = MappingProxyType(
     {
         card.name: card
@@ -49,6 +138,31 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType(
             _parcnetv2("parcnetv2_t", "ParCNetV2-T", 24_935_144, 4_269_260_288),
             _parcnetv2("parcnetv2_s", "ParCNetV2-S", 39_436_520, 7_780_626_944),
             _parcnetv2("parcnetv2_b", "ParCNetV2-B", 56_368_360, 12_491_869_248),
+            _parnet("parnet_s", "ParNet-S", 20_983_848, 5_373_907_136),
+            _parnet(
+                *("parnet_s92", "ParNet-S with first width 92", 20_930_936, 5_259_501_056),
+                "The released checkpoint has this width; the paper's parameter count fits 96.",
+            ),
+            _parnet("parnet_m", "ParNet-M", 38_953_256, 9_534_824_640),
+            _parnet("parnet_l", "ParNet-L", 60_180_008, 14_803_691_712),
+            _parnet("parnet_xl", "ParNet-XL", 93_176_168, 23_016_065_472),
+            _parnet_cifar(32, 1_408_362, 170_978_912),
+            _parnet_cifar(112, 17_141_722, 2_085_866_832),
+            _parnet_cifar(168, 38_535_682, 4_690_612_920),
+            _convnext(
+                *("parc_convnext_xt", "ParC-ConvNeXt-XT: ConvNeXt at half width with circular convolutions"),
+                SizeRule(minimum=224, maximum=224),
+                *(7_412_824, 1_139_222_400),
+                "The circular kernels and position embeddings fit 224 x 224 and nothing else.",
+            ),
+            _convnext(
+                *("convnext_xt", "ConvNeXt at half width, the control of ParC-ConvNeXt-XT"),
+                SizeRule(minimum=32),
+                *(7_438_360, 1_143_964_032),
+            ),
+            _parc_net("parc_net_s", "ParC-Net-S", 5_037_088, 1_657_347_584),
+            _parc_net("parc_net_xs", "ParC-Net-XS", 2_646_184, 1_081_445_888),
+            _parc_net("parc_net_h", "ParC-Net-H", 20_403_940, 8_544_418_656),
         )
     }
 )
@@ -87,11 +201,17 @@ def check_input(of: ModelCard, shape: Shape) -> None:
         return
     low, high = ([rule.nearest(side)[end] for side in (height, width)] for end in (0, -1))
     options = dict.fromkeys(text((*shape[:2], *sides)) for sides in (low, high))
-    sides = f"multiples of {rule.multiple_of}, " if rule.multiple_of > 1 else ""
     raise MisuseError(
-        f"{of.name} cannot take {height}x{width}: sides are {sides}at least {rule.nearest(rule.minimum)[0]} pixels. "
-        f"Nearest that work: {', '.join(options)}."
+        f"{of.name} cannot take {height}x{width}: sides are {rule_text(rule)}. Nearest that work: {', '.join(options)}."
     )
+
+
+def rule_text(rule: SizeRule) -> str:
+    """Which sides a network takes, in words."""
+    if rule.minimum == rule.maximum:
+        return f"{rule.minimum} pixels, no other"
+    multiples = f"multiples of {rule.multiple_of}, " if rule.multiple_of > 1 else ""
+    return f"{multiples}at least {rule.minimum} pixels{', both the same' if rule.square else ''}"
 
 
 def check_kernel_policy(of: ModelCard, policy: str | None) -> str | None:

@@ -144,7 +144,7 @@ class ParCConvNeXt(nn.Module):
         return logits
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, kernel_policy: str | None = None) -> nn.Module:  # noqa: ARG001 - its kernels have one policy
     """A network of `CONFIGS`, freshly initialised."""
     if name not in CONFIGS:
         raise UnknownNameError("model", name, CONFIGS, "edgekit models")

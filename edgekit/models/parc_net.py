@@ -277,7 +277,7 @@ class ParCNet(nn.Module):
         return logits
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, kernel_policy: str | None = None) -> nn.Module:  # noqa: ARG001 - its kernels have one policy
     """A ParC-Net of `CONFIGS`, freshly initialised."""
     if name not in CONFIGS:
         raise UnknownNameError("model", name, CONFIGS, "edgekit models")

@@ -263,11 +263,22 @@ class ParNet(nn.Module):
         return logits
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, kernel_policy: str | None = None) -> nn.Module:  # noqa: ARG001 - ParNet's kernels are 3 x 3
     """A ParNet of `CONFIGS`, freshly initialised."""
     if name not in CONFIGS:
         raise UnknownNameError("model", name, CONFIGS, "edgekit models")
     return ParNet(CONFIGS[name])
+
+
+def adapt_activation(model: nn.Module) -> str:
+    """Gives a ParNet with loaded weights the activation they were trained with, and tells why in a sentence."""
+    found = detect_activation(model.state_dict())
+    layer = ACTIVATION_LAYERS[found.activation]
+    for path, module in list(model.named_modules()):
+        if isinstance(module, tuple(ACTIVATION_LAYERS.values())):
+            owner, _, name = path.rpartition(".")
+            setattr(model.get_submodule(owner), name, layer())
+    return f"activation {found.activation}: {found.reason}"
 
 
 @dataclass(frozen=True, slots=True)

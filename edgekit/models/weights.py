@@ -5,8 +5,8 @@ converted to the model's precision. A tensor that the model has under several na
 all of that is known the model is not touched.
 """
 
-import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from edgekit.artifact import WeightsSource
 from edgekit.errors import WeightsError
 from edgekit.models.checkpoint import read_checkpoint, shown
-
-logger = logging.getLogger(__name__)
 
 PARALLEL_PREFIX = "module."
 """What `nn.DataParallel` puts before every name."""
@@ -57,9 +55,14 @@ def load_weights(model: nn.Module, path: Path, *, ema: bool = False) -> WeightsS
     fitted = {name: convert(path, name, tensor, own[name].dtype) for name, tensor in tensors.items()}
     check_finite(path, fitted)
     tied = fill_tied(path, fitted, own)
-    log_conversions(path, tensors, fitted)
     model.load_state_dict({**state, **tied, **fitted}, strict=True)
-    return WeightsSource(kind="file", file_name=path.name, sha256=checkpoint.sha256, section=checkpoint.section)
+    return WeightsSource(
+        kind="file",
+        file_name=path.name,
+        sha256=checkpoint.sha256,
+        section=checkpoint.section,
+        notes=conversions(tensors, fitted),
+    )
 
 
 def without_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -132,12 +135,14 @@ def check_finite(path: Path, fitted: Mapping[str, Tensor]) -> None:
         )
 
 
-def log_conversions(path: Path, tensors: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> None:
-    """Logs how many tensors changed their precision."""
-    changed = [name for name in tensors if tensors[name].dtype != fitted[name].dtype]
-    if changed:
-        before, after = tensors[changed[0]].dtype, fitted[changed[0]].dtype
-        logger.info("%s: %d tensors converted, %s from %s to %s", path, len(changed), changed[0], before, after)
+def conversions(tensors: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """How many tensors changed their precision, in words; nothing when none did."""
+    pairs = Counter((tensor.dtype, fitted[name].dtype) for name, tensor in tensors.items())
+    return tuple(
+        f"{number} tensors converted from {before} to {after}"
+        for (before, after), number in pairs.items()
+        if before != after
+    )
 
 
 def place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
