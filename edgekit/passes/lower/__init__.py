@@ -8,14 +8,13 @@ from types import MappingProxyType
 
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.split_layers import SplitLayers
-
-_SPLIT = (SplitLayers(),)
+from edgekit.passes.lower.staged_mean import StagedMean
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): _SPLIT,
-        ("openvino", "fp32"): _SPLIT,
-        ("tflite", "fp32"): _SPLIT,
+        ("onnxruntime", "fp32"): (SplitLayers(),),
+        ("openvino", "fp32"): (SplitLayers(),),
+        ("tflite", "fp32"): (SplitLayers(), StagedMean()),
     }
 )
 """(runtime, precision) to the passes that lower a program for it."""
