@@ -38,7 +38,7 @@ class Network:
         programs: Name of each stage to the program it left, in order.
         probes: Inputs on which passes are proved.
         gate_db: SNR a pass has to keep in float64: what torch float32 reaches on the worst of the probes.
-        lowered: Lowered programs by the passes that made them; runtimes that want the same passes share one.
+        lowered: What each sequence of lowering passes made; runtimes share as many first passes as they agree on.
     """
 
     weights: WeightsSource
@@ -49,7 +49,7 @@ class Network:
     programs: Mapping[str, Program] = field(repr=False)
     probes: tuple[Tensor, ...] = field(repr=False)
     gate_db: float
-    lowered: dict[tuple[Pass, ...], tuple[Program, tuple[Certificate, ...]]] = field(default_factory=dict, repr=False)
+    lowered: dict[tuple[Pass, ...], tuple[Proven, Certificate]] = field(default_factory=dict, repr=False)
 
     def float32_stages(self, lowered: Program, runtime: str) -> dict[str, Forward]:
         """Each stage's program as a float32 function, in order, for finding where an artifact went wrong."""
@@ -107,14 +107,15 @@ def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tupl
     Raises:
         ParityError: A lowering changed the network.
     """
-    passes = LOWERINGS[runtime, precision]
-    if passes not in network.lowered:
-        proven, certificates = network.proven, []
-        for rewrite in passes:
-            proven, certificate = apply(rewrite, proven, network.probes, network.gate_db)
-            certificates.append(certificate)
-        network.lowered[passes] = proven.program, tuple(certificates)
-    return network.lowered[passes]
+    proven, certificates = network.proven, []
+    done: tuple[Pass, ...] = ()
+    for rewrite in LOWERINGS[runtime, precision]:
+        done = (*done, rewrite)
+        if done not in network.lowered:
+            network.lowered[done] = apply(rewrite, proven, network.probes, network.gate_db)
+        proven, certificate = network.lowered[done]
+        certificates.append(certificate)
+    return proven.program, tuple(certificates)
 
 
 def set_weights(model: nn.Module, plan: Plan) -> WeightsSource:

@@ -10,11 +10,13 @@ from edgekit.passes.base import Pass
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 
+_split, _staged = SplitLayers(), StagedMean()
+
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): (SplitLayers(),),
-        ("openvino", "fp32"): (SplitLayers(),),
-        ("tflite", "fp32"): (SplitLayers(), StagedMean()),
+        ("onnxruntime", "fp32"): (_split,),
+        ("openvino", "fp32"): (_split,),
+        ("tflite", "fp32"): (_split, _staged),
     }
 )
 """(runtime, precision) to the passes that lower a program for it."""
