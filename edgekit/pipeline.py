@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from edgekit.artifact import Artifact, Certificate, GraphStats, TensorSpec, WeightsSource
+from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, TensorSpec, WeightsSource
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -176,7 +176,11 @@ def artifact_stage(
 
 
 def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network") -> Member:
-    """Lowers the program for the exporter's runtime, writes it, and keeps the first candidate that passes."""
+    """Lowers the program for the exporter's runtime, writes it, and keeps the first candidate that passes.
+
+    Raises:
+        ParityError: No candidate is the same network; the message names the first stage that is not.
+    """
     from edgekit.network import lower
     from edgekit.program import stats
     from edgekit.verify import failure, first_divergence, verify_file
@@ -187,32 +191,40 @@ def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, ne
     with clock.stage(f"export {exporter.format}"):
         candidates = exporter.load()(lowered, spec, folder, plan.stem)
     with clock.stage(f"verify {exporter.format}"):
-        rejected: list[str] = []
-        for candidate in candidates:
-            cases = verify_file(exporter.runtime, candidate.files[0], network.reference)
-            reason = failure(cases)
-            if reason is None:
-                break
-            rejected.append(f"{candidate.label}: {reason}")
-        else:
+        checked = [verify_file(exporter.runtime, each.files[0], network.reference) for each in candidates]
+        failures = [failure(cases) for cases in checked]
+        if all(failures):
+            reasons = "; ".join(f"{each.label}: {why}" for each, why in zip(candidates, failures, strict=True))
             stage = first_divergence(network.float32_stages(lowered, exporter.runtime), network.reference)
             raise ParityError(
-                f"The {exporter.format} artifact is not the same network ({'; '.join(rejected)}). It first diverges in "
-                f"stage {stage or f'export {exporter.format}'!r}. Nothing was published."
+                f"The {exporter.format} artifact is not the same network ({reasons}). It first diverges in stage "
+                f"{stage or f'export {exporter.format}'!r}. Nothing was published."
             )
-    files = keep(candidate, candidates, folder, plan.stem, exporter)
+    kept = failures.index(None)
     return Member(
         artifact=Artifact(
             format=exporter.format,
             runtime=exporter.runtime,
             precision=plan.request.precision,
-            files=hash_files(files),
-            notes=(*candidate.notes, *(f"not kept: {reason}" for reason in rejected)),
+            files=hash_files(keep(candidates[kept], candidates, folder, plan.stem, exporter)),
+            notes=(*candidates[kept].notes, *compared(candidates, checked, kept)),
         ),
         lowering=certificates,
         program=stats(lowered),
-        parity=cases,
+        parity=checked[kept],
     )
+
+
+def compared(candidates: Sequence[Candidate], checked: Sequence[tuple[CaseParity, ...]], kept: int) -> tuple[str, ...]:
+    """How the candidates compare, where there was a choice: the SNR of each, and which one was kept."""
+    from edgekit.verify import tightest
+
+    if len(candidates) == 1:
+        return ()
+    figures = (
+        f"{each.label} {tightest(cases).parity.snr_db:.1f} dB" for each, cases in zip(candidates, checked, strict=True)
+    )
+    return (f"{', '.join(figures)}: {candidates[kept].label} kept",)
 
 
 def keep(

@@ -7,34 +7,43 @@ operators; the token mixer works channels-first.
 
 Where the released code and the paper differ, this file follows the released code, except for the kernel policy
 at other input sizes (see `KernelPolicy`).
+
+The networks without one component (paper, table 6) were not released. Which layer stays in the place of the missing
+one is our own reading, told beside each of them in `CONFIGS`.
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from edgekit.errors import MisuseError, UnknownNameError
+from edgekit.models.parcnetv2_mixers import ChannelGate, KernelPolicy, SpatialGate
 
 TRAINED_MAPS = (56, 28, 14, 7)
 """Side of each stage's feature map at 224 x 224, where the oversized kernels have their stored length 2H-1."""
 
+Stages = tuple[bool, bool, bool, bool]
+"""One switch per stage."""
 
-class KernelPolicy(StrEnum):
-    """What an oversized kernel becomes at an input size other than 224.
-
-    `INTERPOLATE` zooms it linearly (align_corners) to 2H-1 and 2W-1 taps (paper, section 3.1); `KEEP` leaves the
-    stored taps as they are, which is what the released code does.
-    """
-
-    INTERPOLATE = "interpolate"
-    KEEP = "keep"
+ALL: Stages = (True, True, True, True)
+NONE: Stages = (False, False, False, False)
+EARLY: Stages = (True, True, False, False)
+LATE: Stages = (False, False, True, True)
 
 
 @dataclass(frozen=True, slots=True)
 class ParCNetV2Config:
-    """Everything that tells one ParCNetV2 from another (paper, table 1)."""
+    """Everything that tells one ParCNetV2 from another (paper, table 1), and a whole one from an ablated one (table 6).
+
+    Attributes:
+        mlp_ratio: Width inside the channel mixer over its input's, both halves of a gate unit together.
+        oversized: Stages whose token mixer has the oversized convolution.
+        local: Stages whose token mixer has the local convolution.
+        spatial_gate: Whether the token mixer is gated; if not, its first 1 x 1 convolution keeps the width.
+        channel_gate: Whether the channel mixer is gated; if not, it is a plain perceptron.
+    """
 
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
@@ -43,15 +52,35 @@ class ParCNetV2Config:
     local_kernel: int = 7
     trained_maps: tuple[int, int, int, int] = TRAINED_MAPS
     kernel_policy: KernelPolicy = KernelPolicy.INTERPOLATE
+    oversized: Stages = ALL
+    local: Stages = ALL
+    spatial_gate: bool = True
+    channel_gate: bool = True
 
+    def __post_init__(self) -> None:
+        if bare := [stage for stage in range(4) if not (self.oversized[stage] or self.local[stage])]:
+            raise MisuseError(
+                f"Stage {bare[0]} has neither an oversized nor a local convolution. Switch one of them on."
+            )
+
+
+XT = ParCNetV2Config(widths=(48, 96, 192, 320), depths=(3, 3, 9, 2))
 
 CONFIGS = {
-    "parcnetv2_xt": ParCNetV2Config(widths=(48, 96, 192, 320), depths=(3, 3, 9, 2)),
+    "parcnetv2_xt": XT,
     "parcnetv2_t": ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 3, 12, 3)),
     "parcnetv2_s": ParCNetV2Config(widths=(64, 128, 320, 512), depths=(3, 9, 24, 3)),
     "parcnetv2_b": ParCNetV2Config(widths=(96, 192, 384, 576), depths=(3, 9, 24, 3)),
+    # Table 6. Our reading: the local 7 x 7 stays where the oversized convolution goes; an ungated token mixer is
+    # 1 x 1, GELU, convolutions, 1 x 1; an ungated channel mixer is the usual perceptron of ratio 4, close in size to
+    # the gated one (8 C^2 against 7.5 C^2); a network that is not uniform is local early and global late, as
+    # ParCNetV1 is.
+    "parcnetv2_xt_no_oc": replace(XT, oversized=NONE),
+    "parcnetv2_xt_no_sbgu": replace(XT, spatial_gate=False),
+    "parcnetv2_xt_no_cbgu": replace(XT, channel_gate=False, mlp_ratio=4.0),
+    "parcnetv2_xt_no_uniform": replace(XT, local=EARLY, oversized=LATE),
 }
-"""Name to configuration (paper, table 1)."""
+"""Name to configuration (paper, tables 1 and 6)."""
 
 
 class L2Norm(nn.Module):
@@ -87,85 +116,20 @@ class ResScale(nn.Module):
         return x * self.scale
 
 
-class OversizedConv(nn.Module):
-    """Depthwise (K, 1) then (1, K) convolution with K = 2H-1, so every output sees the whole map (paper, eq. 4)."""
-
-    def __init__(self, channels: int, kernel: int, policy: KernelPolicy) -> None:
-        super().__init__()
-        self.conv_h = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0), groups=channels, bias=False)
-        self.conv_w = nn.Conv2d(channels, channels, (1, kernel), padding=(0, kernel // 2), groups=channels, bias=False)
-        self.policy = policy
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        if self.policy is KernelPolicy.KEEP:
-            separable: Tensor = self.conv_w(self.conv_h(x))
-            return separable
-        height, width = x.shape[-2:]
-        groups = self.conv_h.groups
-        along_h = zoom(self.conv_h.weight, (2 * height - 1, 1))
-        along_w = zoom(self.conv_w.weight, (1, 2 * width - 1))
-        x = functional.conv2d(x, along_h, padding=(height - 1, 0), groups=groups)
-        return functional.conv2d(x, along_w, padding=(0, width - 1), groups=groups)
-
-
-def zoom(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes a (C, 1, Kh, Kw) kernel linearly; end taps and the centre tap keep their places."""
-    if tuple(kernel.shape[-2:]) == size:
-        return kernel
-    return functional.interpolate(kernel, size=size, mode="bilinear", align_corners=True)
-
-
-class SpatialGate(nn.Module):
-    """Spatial bifurcate gate unit: one half of the channels gates the convolved other half (paper, eq. 6)."""
-
-    def __init__(self, channels: int, kernel: int, local_kernel: int, policy: KernelPolicy) -> None:
-        super().__init__()
-        self.pwconv1 = nn.Conv2d(channels, 2 * channels, 1)
-        self.dwconv1 = OversizedConv(channels, kernel, policy)
-        self.dwconv2 = nn.Conv2d(
-            channels, channels, local_kernel, padding=local_kernel // 2, groups=channels, bias=False
-        )
-        self.pwconv2 = nn.Conv2d(channels, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, H, W, C) -> (N, H, W, C)."""
-        gate, value = self.pwconv1(x.permute(0, 3, 1, 2)).chunk(2, dim=1)
-        value = functional.gelu(value)
-        value = self.dwconv1(value) + self.dwconv2(value)
-        mixed: Tensor = self.pwconv2(gate * value)
-        return mixed.permute(0, 2, 3, 1)
-
-
-class ChannelGate(nn.Module):
-    """Channel bifurcate gate unit: a feed-forward block whose first half gates the second (paper, eq. 7)."""
-
-    def __init__(self, channels: int, ratio: float) -> None:
-        super().__init__()
-        hidden = int(ratio * channels)
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden // 2, channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, H, W, C) -> (N, H, W, C)."""
-        gate, value = self.fc1(x).chunk(2, dim=-1)
-        mixed: Tensor = self.fc2(gate * functional.gelu(value))
-        return mixed
-
-
 class Block(nn.Module):
     """Token mixer and channel mixer, each behind a norm and beside a (scaled) skip."""
 
     def __init__(self, config: ParCNetV2Config, stage: int) -> None:
         super().__init__()
         channels = config.widths[stage]
-        kernel = 2 * config.trained_maps[stage] - 1
+        kernel = 2 * config.trained_maps[stage] - 1 if config.oversized[stage] else None
+        local_kernel = config.local_kernel if config.local[stage] else None
         scaled = stage >= 2
         self.norm1 = L2Norm(channels)
-        self.token_mixer = SpatialGate(channels, kernel, config.local_kernel, config.kernel_policy)
+        self.token_mixer = SpatialGate(channels, kernel, local_kernel, config.kernel_policy, gated=config.spatial_gate)
         self.res_scale1 = ResScale(channels) if scaled else nn.Identity()
         self.norm2 = L2Norm(channels)
-        self.mlp = ChannelGate(channels, config.mlp_ratio)
+        self.mlp = ChannelGate(channels, config.mlp_ratio, gated=config.channel_gate)
         self.res_scale2 = ResScale(channels) if scaled else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,8 +166,8 @@ class Downsample(nn.Module):
         return halved.permute(0, 2, 3, 1)
 
 
-class ParCNetV2(nn.Module):
-    """The classification network; its `state_dict` has the key names of the authors' release."""
+class Trunk(nn.Module):
+    """The four stages, which classification and dense prediction share."""
 
     def __init__(self, config: ParCNetV2Config) -> None:
         super().__init__()
@@ -213,18 +177,39 @@ class ParCNetV2(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(config, stage) for _ in range(depth))) for stage, depth in enumerate(config.depths)
         )
-        self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
-        self.head = nn.Linear(widths[-1], config.num_classes)
+
+    def stage_outputs(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) normalised image -> the tokens each stage leaves, at 1/4, 1/8, 1/16 and 1/32 of its size."""
+        outputs = []
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+            outputs.append(x)
+        return outputs
+
+
+class ParCNetV2(Trunk):
+    """The classification network; its `state_dict` has the key names of the authors' release."""
+
+    def __init__(self, config: ParCNetV2Config) -> None:
+        super().__init__(config)
+        self.norm = nn.LayerNorm(config.widths[-1], eps=1e-6)
+        self.head = nn.Linear(config.widths[-1], config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised image -> (N, num_classes) logits."""
-        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
-            x = stage(downsample(x))
-        logits: Tensor = self.head(self.norm(x.mean(dim=(1, 2))))
+        tokens = self.stage_outputs(x)[-1]
+        logits: Tensor = self.head(self.norm(tokens.mean(dim=(1, 2))))
         return logits
 
 
-def build(name: str, kernel_policy: str | None = None) -> ParCNetV2:
+def configure(name: str, kernel_policy: str | None = None) -> ParCNetV2Config:
     """One of `CONFIGS`; the kernel policy is the paper's unless another is given."""
+    if name not in CONFIGS:
+        raise UnknownNameError("model", name, CONFIGS, "edgekit models")
     config = CONFIGS[name]
-    return ParCNetV2(replace(config, kernel_policy=KernelPolicy(kernel_policy)) if kernel_policy else config)
+    return replace(config, kernel_policy=KernelPolicy(kernel_policy)) if kernel_policy else config
+
+
+def build(name: str, kernel_policy: str | None = None) -> ParCNetV2:
+    """The classification network of one of `CONFIGS`, freshly initialised."""
+    return ParCNetV2(configure(name, kernel_policy))
