@@ -75,7 +75,7 @@ constraints: ## Pin the newest version of every dependency anew
 
 clean: ## Remove what building, linting and testing leave behind
 	rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find edgekit exporters quant targets tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find benchmarks edgekit exporters quant targets tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## The same, and remove the virtual environment
 	rm -rf $(VENV)

@@ -36,6 +36,15 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("parc_net_s",),
     ("parc_net_xs",),
     ("parc_net_h",),
+    ("parcnetv2_xt_no_oc",),
+    ("parcnetv2_xt_no_sbgu",),
+    ("parcnetv2_xt_no_cbgu",),
+    ("parcnetv2_xt_no_uniform",),
+    ("convnext_t_oc",),
+    ("convnext_t_oc_bgu",),
+    ("parnet_m_streams1",),
+    ("parnet_m_streams2",),
+    ("parnet_m_streams4",),
 )
 
 

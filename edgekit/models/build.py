@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from edgekit.models import parc_convnext, parc_net, parcnetv2, parnet
+from edgekit.models import convnext_oversized, parc_convnext, parc_net, parcnetv2, parnet
 from edgekit.models.cards import card
 
 
@@ -26,6 +26,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "parcnetv2": Family(parcnetv2.build),
+        "convnext_oversized": Family(convnext_oversized.build),
         "parnet": Family(parnet.build, settle=parnet.adapt_activation),
         "parc_convnext": Family(parc_convnext.build),
         "parc_net": Family(parc_net.build),

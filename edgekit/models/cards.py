@@ -130,6 +130,49 @@ def _parc_net(name: str, title: str, parameters: int, macs: int) -> ModelCard:
     )
 
 
+def _ablation(name: str, without: str, parameters: int, macs: int) -> ModelCard:
+    """ParCNetV2-XT with one component taken away (paper, table 6)."""
+    whole = _parcnetv2(name, f"ParCNetV2-XT without {without}", parameters, macs)
+    local = name.endswith("_no_oc")
+    notes = ("What takes the component's place is our reading of the paper; no code was released.",)
+    return structs.replace(
+        whole,
+        summary=f"ParCNetV2-XT without {without} (ablation)",
+        kernel_policies=() if local else whole.kernel_policies,
+        notes=(*(whole.notes[1:] if local else whole.notes), *notes),
+    )
+
+
+def _oversized_convnext(name: str, summary: str, parameters: int, note: str) -> ModelCard:
+    """ConvNeXt-T with parts of ParCNetV2 (supplement, table 1)."""
+    return ModelCard(
+        name=name,
+        family="convnext_oversized",
+        summary=summary,
+        paper=_PARCNETV2_PAPER,
+        input_shape=(1, 3, 224, 224),
+        size_rule=SizeRule(minimum=32, multiple_of=32),
+        preprocessing=IMAGENET,
+        classes=1000,
+        parameters=parameters,
+        macs=4_745_222_400,
+        kernel_policies=("interpolate", "keep"),
+        notes=("Where the parts go is our reading of the paper; no code was released.", note),
+    )
+
+
+def _parnet_streams(streams: int, parameters: int, macs: int) -> ModelCard:
+    """ParNet-M's size spread over another number of streams."""
+    card = _parnet(f"parnet_m_streams{streams}", f"ParNet-M with {streams} streams", parameters, macs)
+    plural = "s" if streams > 1 else ""
+    return structs.replace(
+        card,
+        summary=f"ParNet of ParNet-M's size with {streams} parallel stream{plural} (ablation)",
+        weights_licence="none published",
+        notes=(*card.notes, "Widths and depths are ours, chosen for ParNet-M's fused size; the paper gives none."),
+    )
+
+
 CARDS: Mapping[str, ModelCard] = MappingProxyType(
     {
         card.name: card
@@ -163,6 +206,21 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType(
             _parc_net("parc_net_s", "ParC-Net-S", 5_037_088, 1_657_347_584),
             _parc_net("parc_net_xs", "ParC-Net-XS", 2_646_184, 1_081_445_888),
             _parc_net("parc_net_h", "ParC-Net-H", 20_403_940, 8_544_418_656),
+            _ablation("parcnetv2_xt_no_oc", "oversized convolutions", 7_254_120, 1_409_255_808),
+            _ablation("parcnetv2_xt_no_sbgu", "spatial gates", 6_853_784, 1_435_033_728),
+            _ablation("parcnetv2_xt_no_cbgu", "channel gates", 7_710_488, 1_612_656_768),
+            _ablation("parcnetv2_xt_no_uniform", "uniform stages", 7_248_040, 1_410_227_968),
+            _oversized_convnext(
+                *("convnext_t_oc", "ConvNeXt-T with oversized convolutions", 28_962_952),
+                "The paper says 30 M parameters, which no placing of such kernels reaches: they have 0.37 M together.",
+            ),
+            _oversized_convnext(
+                *("convnext_t_oc_bgu", "ConvNeXt-T with oversized convolutions and both gate units", 28_958_536),
+                "The channel gate's ratio, 10/3, keeps a block's size and so the paper's 29 M parameters.",
+            ),
+            _parnet_streams(1, 37_566_056, 4_870_571_712),
+            _parnet_streams(2, 37_866_792, 7_222_616_256),
+            _parnet_streams(4, 39_226_152, 11_846_959_296),
         )
     }
 )

@@ -17,7 +17,7 @@ class OnnxRuntimeRunner:
     """A session of ONNX Runtime."""
 
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self._session: Any = session
         self.inputs = tuple(TensorSpec(name=i.name, shape=tuple(i.shape)) for i in session.get_inputs())
         self.outputs = tuple(TensorSpec(name=o.name, shape=tuple(o.shape)) for o in session.get_outputs())
 

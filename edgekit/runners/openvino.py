@@ -17,8 +17,8 @@ class OpenVinoRunner:
     """A compiled OpenVINO model with one request."""
 
     def __init__(self, model: Any, compiled: Any) -> None:
-        self._model = model
-        self._request = compiled.create_infer_request()
+        self._model: Any = model
+        self._request: Any = compiled.create_infer_request()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
 

@@ -19,8 +19,8 @@ class TfliteRunner:
 
     def __init__(self, path: Path, interpreter: Any) -> None:
         self._path = path
-        self._interpreter = interpreter
-        self._signature = interpreter.get_signature_runner()
+        self._interpreter: Any = interpreter
+        self._signature: Any = interpreter.get_signature_runner()
         self.inputs = _specs(self._signature.get_input_details())
         self.outputs = _specs(self._signature.get_output_details())
 
