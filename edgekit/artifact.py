@@ -44,7 +44,7 @@ class SizeRule(Struct, frozen=True, kw_only=True):
         """The allowed sides just below and just above a side, in pixels."""
         step = self.multiple_of
         floor = -(-self.minimum // step) * step
-        ceiling = side + step if self.maximum is None else self.maximum
+        ceiling = max(side + step, floor) if self.maximum is None else self.maximum
         near = (side // step * step, -(-side // step) * step)
         return tuple(sorted({min(max(each, floor), ceiling) for each in near}))
 

@@ -64,7 +64,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
     passes: tuple[Certificate, ...]
 
 
-def inspect(program: Program, passes: tuple[Certificate, ...], depth: int = 2) -> Inspection:
+def describe(program: Program, passes: tuple[Certificate, ...], depth: int = 2) -> Inspection:
     """Describes a program; modules are summed up to `depth` parts of their path."""
     return Inspection(
         totals=stats(program),

@@ -29,12 +29,13 @@ from edgekit.cache import StageCache
 from edgekit.errors import OutputError, ParityError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.files import hash_files, staging
+from edgekit.files import hash_files, output_errors, staging
 from edgekit.plan import Plan
 from edgekit.quiet import silenced
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
+    from edgekit.inspection import Inspection
     from edgekit.network import Network
 
 
@@ -140,6 +141,24 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         )
         write_manifest(manifest, folder)
     return manifest
+
+
+def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) -> "Inspection":
+    """Describes a plan's network as all runtimes share it, and draws its large kernels where a path is given.
+
+    Raises:
+        OutputError: The picture cannot be written.
+        ParityError, ModelError, WeightsError: A stage failed.
+    """
+    from edgekit.inspection import describe
+    from edgekit.pictures import kernel_sheet
+
+    network = LazyNetwork(plan, Clock(progress)).get()
+    if picture is not None:
+        with output_errors(picture):
+            rows = kernel_sheet(network.proven.program, picture)
+        progress.note(f"{rows} kernels drawn into {picture}")
+    return describe(network.proven.program, network.certificates, depth)
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:

@@ -52,7 +52,10 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             {"capture", "inputs", "models", "numerics", "passes", "plan", "program", "reference", "verify"}
         ),
         "pipeline": frozenset(
-            {"bundle", "cache", "exporters", "files", "network", "plan", "program", "quiet", "verify"}
+            {
+                *("bundle", "cache", "exporters", "files", "inspection", "network"),
+                *("pictures", "plan", "program", "quiet", "verify"),
+            }
         ),
         "check": frozenset({"bundle", "quiet", "verify"}),
     }

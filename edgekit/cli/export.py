@@ -11,7 +11,7 @@ from edgekit.cli.options import complete_models, complete_targets, json_option, 
 
 if TYPE_CHECKING:
     from edgekit.artifact import Shape
-    from edgekit.bundle import Manifest, Member
+    from edgekit.bundle import Manifest
     from edgekit.cache import StageCache
     from edgekit.plan import Plan
 
@@ -109,7 +109,7 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
 
 def show_result(manifest: "Manifest", out: Path) -> None:
     """Prints the artifacts and how each compares with the original."""
-    from edgekit.cli.output import console, weights_text
+    from edgekit.cli.output import console, parity_table, weights_text
 
     printer = console()
     printer.print()
@@ -117,32 +117,3 @@ def show_result(manifest: "Manifest", out: Path) -> None:
     printer.print(f"\nWeights: {weights_text(manifest.weights)}", markup=False)
     printer.print(f"Bundle:  {out}", markup=False, soft_wrap=True)
     printer.print(f"Check it anywhere: edgekit verify {shlex.quote(str(out))}", markup=False, soft_wrap=True)
-
-
-def parity_table(members: "tuple[Member, ...]") -> Any:
-    """One row per artifact: its size, and the case that comes closest to its gate."""
-    from edgekit.cli.output import decibels, mebibytes, table
-    from edgekit.verify import overall, tightest
-
-    listing = table(
-        "Parity with the original model in float64",
-        *("artifact", "runtime", ">size", ">SNR", ">required", ">torch fp32", ">max |Δ|", ">relative", ">cosine"),
-        *(">top-1", "verdict"),
-    )
-    for member in members:
-        case, worst = tightest(member.parity), overall(member.parity)
-        files = member.artifact.files
-        listing.add_row(
-            files[0].name,
-            member.artifact.runtime,
-            mebibytes(sum(file.size for file in files)),
-            decibels(case.parity.snr_db),
-            decibels(case.gate_db),
-            decibels(case.noise_db),
-            f"{worst.max_abs:.1e}",
-            f"{worst.relative:.1e}",
-            f"{worst.cosine:.9f}",
-            f"{worst.top1_agreement:.0%}",
-            "[green]same network[/green]" if case.passed else "[red]differs[/red]",
-        )
-    return listing

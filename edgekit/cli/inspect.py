@@ -1,16 +1,17 @@
 """`edgekit inspect`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli.options import complete_models, json_option, network_options
 
 if TYPE_CHECKING:
-    from edgekit.artifact import Certificate, Shape
+    from edgekit.artifact import Shape
     from edgekit.bundle import Manifest
     from edgekit.inspection import Inspection
+    from edgekit.plan import Request
 
 
 @click.command()
@@ -49,32 +50,19 @@ def inspect(
     print_json({"inspection": found}) if as_json else show_network(what, found)
 
 
-def look(request: Any, depth: int, kernels: Path | None, *, quiet: bool) -> "Inspection":
+def look(request: "Request", depth: int, kernels: Path | None, *, quiet: bool) -> "Inspection":
     """Builds the network and describes it, drawing its kernels where asked to."""
     from edgekit.cli.output import StageLines
-    from edgekit.files import output_errors
-    from edgekit.inspection import inspect as describe
-    from edgekit.pipeline import Clock
+    from edgekit.pipeline import inspect as carry_out
     from edgekit.plan import make_plan
 
-    plan = make_plan(request)
     with StageLines(shown=not quiet) as lines:
-        from edgekit.network import prepare
-
-        clock = Clock(lines)
-        network = prepare(plan, clock.stage)
-        if kernels is not None:
-            from edgekit.pictures import kernel_sheet
-
-            with output_errors(kernels):
-                rows = kernel_sheet(network.proven.program, kernels)
-            lines.note(f"{rows} kernels drawn into {kernels}")
-    return describe(network.proven.program, network.certificates, depth)
+        return carry_out(make_plan(request), depth, kernels, lines)
 
 
 def show_network(name: str, found: "Inspection") -> None:
     """Prints a network's operators, modules, large kernels and passes."""
-    from edgekit.cli.output import console, count, table
+    from edgekit.cli.output import certificate_table, console, count, table
     from edgekit.models.cards import text
 
     printer = console()
@@ -102,27 +90,9 @@ def show_network(name: str, found: "Inspection") -> None:
         printer.print()
 
 
-def certificate_table(title: str, certificates: "tuple[Certificate, ...]") -> Any:
-    """One row per pass: what it did, and the proof."""
-    from edgekit.cli.output import decibels, stats_text, table
-
-    listing = table(title, "pass", ">rewrites", ">declined", "what changed", ">SNR in float64", ">required")
-    for one in certificates:
-        listing.add_row(
-            one.name,
-            str(sum(one.fired.values())),
-            str(len(one.declined)),
-            stats_text(one.before, one.after),
-            decibels(one.parity.snr_db),
-            decibels(one.gate_db),
-        )
-    return listing
-
-
 def show_bundle(manifest: "Manifest") -> None:
     """Prints where a bundle came from, its artifacts and its certificates."""
-    from edgekit.cli.export import parity_table
-    from edgekit.cli.output import console, count, table, weights_text
+    from edgekit.cli.output import certificate_table, console, count, parity_table, table, weights_text
     from edgekit.models.cards import text
 
     printer = console()

@@ -7,8 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from edgekit.artifact import GraphStats, WeightsSource
-from edgekit.bundle import Stage
+from edgekit.artifact import Certificate, GraphStats, WeightsSource
+from edgekit.bundle import Member, Stage
 from edgekit.quiet import own_stderr
 
 JSON_SCHEMA_VERSION = 1
@@ -70,6 +70,49 @@ def stats_text(before: GraphStats, after: GraphStats) -> str:
     )
     changed = [f"{name} {count(old)} → {count(new)}" for name, old, new in pairs if old != new]
     return ", ".join(changed) or "same size"
+
+
+def parity_table(members: tuple[Member, ...]) -> Table:
+    """One row per artifact: its size, and the case that comes closest to its gate."""
+    from edgekit.verify import overall, tightest
+
+    listing = table(
+        "Parity with the original model in float64",
+        *("artifact", "runtime", ">size", ">SNR", ">required", ">torch fp32", ">max |Δ|", ">relative", ">cosine"),
+        *(">top-1", "verdict"),
+    )
+    for member in members:
+        case, worst = tightest(member.parity), overall(member.parity)
+        files = member.artifact.files
+        listing.add_row(
+            files[0].name,
+            member.artifact.runtime,
+            mebibytes(sum(file.size for file in files)),
+            decibels(case.parity.snr_db),
+            decibels(case.gate_db),
+            decibels(case.noise_db),
+            f"{worst.max_abs:.1e}",
+            f"{worst.relative:.1e}",
+            f"{worst.cosine:.9f}",
+            f"{worst.top1_agreement:.0%}",
+            "[green]same network[/green]" if case.passed else "[red]differs[/red]",
+        )
+    return listing
+
+
+def certificate_table(title: str, certificates: tuple[Certificate, ...]) -> Table:
+    """One row per pass: what it did, and the proof."""
+    listing = table(title, "pass", ">rewrites", ">declined", "what changed", ">SNR in float64", ">required")
+    for one in certificates:
+        listing.add_row(
+            one.name,
+            str(sum(one.fired.values())),
+            str(len(one.declined)),
+            stats_text(one.before, one.after),
+            decibels(one.parity.snr_db),
+            decibels(one.gate_db),
+        )
+    return listing
 
 
 class StageLines:
