@@ -15,8 +15,8 @@ from edgekit.artifact import (
     TensorSpec,
     WeightsSource,
 )
-from edgekit.errors import ArtifactError, BundleError
-from edgekit.files import sha256
+from edgekit.errors import ArtifactError, BundleError, OutputError
+from edgekit.files import output_errors, sha256
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -81,28 +81,48 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is no bundle: {MANIFEST} cannot be read ({error.strerror}). `edgekit export MODEL` makes one."
         ) from error
     try:
-        version = msgspec.json.decode(content, type=_Version).schema_version
+        version = msgspec.json.decode(content, type=_Head).schema_version
         if version != SCHEMA_VERSION:
             raise BundleError(f"{path} has schema version {version}; this edgekit reads {SCHEMA_VERSION}.")
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is damaged: {error}. Export the model again.") from error
+    if reason := _defect(manifest):
+        raise BundleError(f"{path} is damaged: {reason}. Export the model again.")
+    return manifest
 
 
-class _Version(Struct):
+class _Head(Struct):
+    """What tells a bundle's manifest from the many other files called `manifest.json`."""
+
     schema_version: int
+    edgekit_version: str
+
+
+def _defect(manifest: Manifest) -> str | None:
+    """What a manifest that has all its fields lacks all the same."""
+    for member in manifest.members:
+        if not member.artifact.files or not member.parity:
+            return f"its {member.artifact.format} artifact has no {'parity' if member.artifact.files else 'file'}"
+    for file in (manifest.reference, *(file for member in manifest.members for file in member.artifact.files)):
+        if file.name in ("", "..") or Path(file.name).name != file.name or not file.name.isprintable():
+            return f"{file.name!a} is not the name of a file in the bundle"
+    return None
 
 
 def check_file(folder: Path, expected: FileHash) -> Path:
     """The path of a bundle's file, after comparing its SHA-256 with the manifest's.
 
     Raises:
-        ArtifactError: The file is missing or is not the one that was verified.
+        ArtifactError: The file is missing, cannot be read, or is not the one that was verified.
     """
     path = folder / expected.name
-    if Path(expected.name).name != expected.name or not path.is_file():
-        raise ArtifactError(f"{expected.name} is missing from {folder}.")
-    found = sha256(path)
+    try:
+        if not path.is_file():
+            raise ArtifactError(f"{expected.name} is missing from {folder}.")
+        found = sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from error
     if found != expected.sha256:
         raise ArtifactError(
             f"{expected.name} is not the file that was exported: its SHA-256 is {found[:12]}…, the manifest says "
@@ -111,6 +131,27 @@ def check_file(folder: Path, expected: FileHash) -> Path:
     return path
 
 
-def is_replaceable(folder: Path) -> bool:
-    """Whether a new bundle may take this folder's place: it does not exist, is empty, or is a bundle."""
-    return not folder.exists() or (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir())))
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder has a manifest that edgekit wrote, of whatever schema version."""
+    try:
+        msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Head)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a folder whose place a new bundle may not take; it may where there is none, an empty one or a bundle.
+
+    Raises:
+        OutputError: Something else is there, or what is there cannot be moved aside.
+    """
+    with output_errors(folder):
+        if not folder.exists():
+            return
+        if not folder.is_dir() or (any(folder.iterdir()) and not is_bundle(folder)):
+            raise OutputError(f"{folder} exists and is no bundle. Choose another place with -o, or remove it.")
+        # A bundle appears whole by taking the folder's place, which the system does not allow these two to give up.
+        if folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
+            what = "a mount point" if folder.is_mount() else "the working folder"
+            raise OutputError(f"{folder} is {what}, which cannot be replaced. Name a folder inside it with -o.")

@@ -2,14 +2,17 @@
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from edgekit.artifact import Shape, TensorSpec
 from edgekit.errors import ModelError
-from edgekit.program import Program, drop_unused_constants
+from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants
 
 INPUT_NAME = "input"
-OUTPUT_NAMES = ("logits",)
+OUTPUT_NAME = "logits"
+
+_DTYPE_ASSERTION = torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 - ATen's own name
+"""Computes nothing, and would forbid to run the program in float64."""
 
 
 def capture(model: nn.Module, shape: Shape) -> Program:
@@ -22,36 +25,55 @@ def capture(model: nn.Module, shape: Shape) -> Program:
     Raises:
         ModelError: The model is in training mode, or cannot be traced at this shape.
     """
+    taken = [name for name, _ in model.named_children() if hasattr(GraphModule, name) or name in TAKEN_NAMES]
+    if taken:
+        raise ModelError(
+            f"{type(model).__name__} has a module named {taken[0]!r}, a name torch.fx keeps for itself. Rename it."
+        )
     if model.training:
         raise ModelError("The model is in training mode, where batch norm and dropout differ. Call model.eval() first.")
     try:
-        exported = torch.export.export(model, (torch.zeros(shape),), strict=False)
+        traced = torch.export.export(model, (torch.zeros(shape),), strict=False).module(check_guards=False)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be captured at input {size_text(shape)}: {first_line(error)}"
         ) from error
-    traced = exported.module(check_guards=False)
     program = GraphModule(traced, traced.graph, class_name="Program")
+    for assertion in program.graph.find_nodes(op="call_function", target=_DTYPE_ASSERTION):
+        program.graph.erase_node(assertion)
+    for unread in [node for node in program.graph.find_nodes(op="get_attr") if not node.users]:
+        program.graph.erase_node(unread)
     drop_unused_constants(program)
+    program.graph.eliminate_dead_code()
     program.recompile()
     return program
 
 
 def output_specs(program: Program) -> tuple[TensorSpec, ...]:
-    """Names and shapes of a program's outputs.
+    """Name and shape of the tensor a program returns.
 
     Raises:
-        ModelError: The program has other outputs than the names edgekit gives.
+        ModelError: The program returns anything but one tensor of a fixed shape.
     """
-    (returned,) = (program.graph.output_node().args[0],)
+    returned = program.graph.output_node().args[0]
     nodes = returned if isinstance(returned, (list, tuple)) else (returned,)
-    values = [node.meta["val"] for node in nodes]  # type: ignore[union-attr]
-    if len(values) != len(OUTPUT_NAMES) or not all(isinstance(value, Tensor) for value in values):
+    values = [node.meta.get("val") if isinstance(node, Node) else node for node in nodes]
+    if len(values) != 1:
         raise ModelError(f"The model returns {len(values)} outputs; edgekit exports models that return one tensor.")
-    return tuple(
-        TensorSpec(name=name, shape=tuple(int(side) for side in value.shape), layout="NC")
-        for name, value in zip(OUTPUT_NAMES, values, strict=True)
-    )
+    (value,) = values
+    if not isinstance(value, Tensor) or not _returns_bare_tensor(program):
+        what = "its tensor in a container" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ModelError(f"The model returns {what}; edgekit exports models that return one tensor.")
+    if not all(isinstance(side, int) for side in value.shape):
+        raise ModelError("The size of the model's output depends on the values of its input. Return a fixed size.")
+    return (TensorSpec(name=OUTPUT_NAME, shape=tuple(value.shape), layout="NC"),)
+
+
+def _returns_bare_tensor(program: Program) -> bool:
+    """Whether calling the program gives the tensor itself, or it in a tuple or list, rather than in a dictionary."""
+    convention = getattr(program.graph._codegen, "pytree_info", None)  # noqa: SLF001 - no public way to ask
+    kind = convention.out_spec.type if convention is not None and convention.out_spec is not None else None
+    return kind in (None, tuple, list)
 
 
 def size_text(shape: Shape) -> str:

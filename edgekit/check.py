@@ -6,7 +6,14 @@ from pathlib import Path
 
 from edgekit.artifact import CaseParity
 from edgekit.bundle import Manifest, Member, check_file
-from edgekit.errors import CheckFailedError, EdgekitError, MissingExtraError, ParityError
+from edgekit.errors import (
+    ArtifactError,
+    CheckFailedError,
+    EdgekitError,
+    MissingExtraError,
+    MisuseError,
+    ParityError,
+)
 from edgekit.quiet import silenced
 from edgekit.verify import Reference, failure, read_reference, verify_file
 
@@ -42,6 +49,8 @@ def _check(folder: Path, member: Member, against: Reference) -> Verdict:
             cases = verify_file(member.artifact.runtime, paths[0], against)
     except (CheckFailedError, MissingExtraError) as error:
         return Verdict(name, (), error)
+    except MisuseError as error:  # the runtime refuses the bundle's own input
+        return Verdict(name, (), ArtifactError(f"{name} is not this bundle's network. {error}"))
     reason = failure(cases)
     return Verdict(name, cases, ParityError(f"{name} is not the same network: {reason}.") if reason else None)
 

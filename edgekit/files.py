@@ -1,18 +1,32 @@
-"""Files on disk: hashes, and folders that appear whole or not at all."""
+"""Files on disk: hashes, and folders and files that appear whole or not at all."""
 
 import errno
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from edgekit.artifact import FileHash
 from edgekit.errors import OutputError
 
+ABANDONED_SECONDS = 24 * 3600
+"""A partial folder this old belongs to a process that was killed, and is removed by the next one in its place."""
+
+ELSEWHERE = "write elsewhere with -o"
+"""What to do about a place that cannot be written, where the user chose it with an option."""
+
 _CHUNK = 1 << 20
+_REPLACE_ATTEMPTS = 100
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.EIO, errno.EBUSY, errno.EFBIG, errno.EXDEV, errno.ENOTEMPTY),
+)
 
 
 def sha256(path: Path) -> str:
@@ -30,26 +44,55 @@ def hash_files(paths: Iterable[Path]) -> tuple[FileHash, ...]:
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Path, advice: str = ELSEWHERE, place: Path | None = None) -> Iterator[Path]:
     """A hidden folder beside the final one that takes its place when the block ends well, and vanishes otherwise.
+
+    Args:
+        folder: The final place; where it is a link, the folder it leads to.
+        advice: What the user can do when it cannot be written.
+        place: What to call it then, where that is not the folder itself.
 
     Raises:
         OutputError: The disk is full, or the place cannot be written.
     """
-    with output_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    place = place or folder
+    with output_errors(place, advice):
+        final = folder.resolve()
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(final.parent, f".{escape(final.name)}.*.partial")
+        partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
     try:
-        with output_errors(folder):
+        with output_errors(place, advice):
             yield partial
             partial.chmod(0o777 & ~_umask())
-            _replace(partial, folder)
+            _replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def output_errors(place: Path) -> Iterator[None]:
+def whole_file(path: Path, advice: str = "choose another place") -> Iterator[Path]:
+    """A hidden file beside the final one that takes its place when the block ends well, and vanishes otherwise.
+
+    Raises:
+        OutputError: The disk is full, or the place cannot be written.
+    """
+    with output_errors(path, advice):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_errors(place: Path, advice: str = ELSEWHERE) -> Iterator[None]:
     """Turns the operating system's refusals to write into one line.
 
     Raises:
@@ -58,26 +101,51 @@ def output_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"No space left for {place}. Free some, or write elsewhere with -o.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-            raise OutputError(f"{place} cannot be written: {error.strerror}. Choose another place with -o.") from error
+        if error.errno in _NO_ROOM:
+            raise OutputError(f"No space left for {place}. Free some, or {advice}.") from error
+        if error.errno in _REFUSED:
+            reason = f"{error.strerror}{_other_place(error, place)}"
+            raise OutputError(f"{place} cannot be written: {reason}. {advice[:1].upper()}{advice[1:]}.") from error
         raise
+
+
+def _other_place(error: OSError, place: Path) -> str:
+    """What the system refused, where that was not the place itself or beside it."""
+    if not isinstance(error.filename, str) or Path(error.filename).absolute().is_relative_to(place.resolve().parent):
+        return ""
+    return f" ({error.filename})"
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Removes partial folders that a killed process left behind."""
+    for partial in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _replace(partial: Path, folder: Path) -> None:
-    """Moves a finished folder into place; an older one steps aside first and comes back if that fails."""
-    if not folder.exists():
-        partial.rename(folder)
+    """Moves a finished folder into place; an older one steps aside first and comes back if that fails.
+
+    Of two processes that finish at the same moment the later one wins: where a folder has appeared since the older one
+    stepped aside, that one steps aside as well.
+    """
+    for attempt in range(_REPLACE_ATTEMPTS):
+        aside = partial.with_suffix(f".replaced-{attempt}")
+        with suppress(FileNotFoundError):
+            folder.rename(aside)
+        try:
+            partial.rename(folder)
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                shutil.rmtree(aside, ignore_errors=True)
+                continue
+            with suppress(OSError):  # fails where the new folder was in place before Ctrl-C came
+                aside.rename(folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
         return
-    aside = partial.with_suffix(".replaced")
-    folder.rename(aside)
-    try:
-        partial.rename(folder)
-    except OSError:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    raise OutputError(f"{folder} is written by another process all the time. Wait for it, or {ELSEWHERE}.")
 
 
 def _umask() -> int:

@@ -55,14 +55,20 @@ def _attention(node: Node) -> int:
 
 
 def _einsum(node: Node) -> int:
-    """One MAC per point of the joint index space of two operands (an ellipsis is not counted by letters)."""
+    """One MAC per point of the joint index space of two operands."""
     equation, operands = node.args[0], node.args[1]
     terms = str(equation).replace(" ", "").split("->")[0].split(",")
-    if len(terms) != 2 or "..." in str(equation):
+    if len(terms) != 2:
         return 0
-    sizes: dict[str, int] = {}
+    sizes: dict[str | int, int] = {}
     for term, operand in zip(terms, operands, strict=True):  # type: ignore[arg-type]
-        sizes.update(zip(term, _shape(operand), strict=True))
+        shape = _shape(operand)
+        before, dots, after = term.partition("...")
+        shared = len(shape) - len(before) - len(after) if dots else 0
+        # An ellipsis stands for axes that are aligned from the right, as in broadcasting.
+        indices = (*before, *range(-shared, 0), *after)
+        for index, side in zip(indices, shape, strict=True):
+            sizes[index] = max(side, sizes.get(index, 1))
     return prod(sizes.values())
 
 
@@ -74,8 +80,11 @@ COUNTERS: dict[object, Callable[[Node], int]] = {
     _aten.conv2d.default: _convolution,
     _aten.conv2d.padding: _convolution,
     _aten.conv3d.default: _convolution,
+    _aten.conv3d.padding: _convolution,
     _aten.convolution.default: _generic_convolution,
+    _aten.conv_transpose1d.default: _transposed_convolution,
     _aten.conv_transpose2d.input: _transposed_convolution,
+    _aten.conv_transpose3d.input: _transposed_convolution,
     _aten.linear.default: _linear,
     _aten.matmul.default: _matmul,
     _aten.mm.default: _matmul,

@@ -8,10 +8,10 @@ loaded at all.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
@@ -22,14 +22,14 @@ from edgekit.bundle import (
     Manifest,
     Member,
     Stage,
-    is_replaceable,
+    check_place,
     write_manifest,
 )
 from edgekit.cache import StageCache
-from edgekit.errors import OutputError, ParityError
+from edgekit.errors import EnvironmentProblemError, OutputError, ParityError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.files import hash_files, output_errors, staging
+from edgekit.files import hash_files, staging, whole_file
 from edgekit.plan import Plan
 from edgekit.quiet import silenced
 from edgekit.version import __version__
@@ -37,6 +37,10 @@ from edgekit.version import __version__
 if TYPE_CHECKING:
     from edgekit.inspection import Inspection
     from edgekit.network import Network
+
+T = TypeVar("T")
+
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
 
 
 class Progress(Protocol):
@@ -72,15 +76,52 @@ class Clock:
         self.stages: list[Stage] = []
 
     @contextmanager
-    def stage(self, name: str, *, cached: bool = False) -> Iterator[None]:
-        """Times the block as one stage, and keeps what converters print out of sight."""
+    def stage(self, name: str) -> Iterator[None]:
+        """Times the block as one stage, and keeps what converters print out of sight.
+
+        Raises:
+            EnvironmentProblemError: The block ran out of memory.
+        """
         self.progress.begin(name)
         started = time.perf_counter()
-        with silenced():
-            yield
+        try:
+            with silenced():
+                yield
+        except Exception as error:
+            if lacks_memory(error):
+                raise EnvironmentProblemError(
+                    f"There is not enough memory for stage {name!r}. Choose a smaller size with --input, or run on a "
+                    "machine with more memory."
+                ) from error
+            raise
+        self._done(name, started, cached=False)
+
+    def recall(self, name: str, cache: StageCache, key: str, into: Path, kind: type[T]) -> T | None:
+        """What the cache has for a stage, as a stage of its own; None, with a word about it, where it is damaged."""
+        if not cache.holds(key):
+            return None
+        self.progress.begin(name)
+        started = time.perf_counter()
+        found = cache.fetch(key, into, kind)
+        if found is None:
+            self.progress.note(f"What the cache has for stage {name!r} is damaged, so it is made anew.")
+        else:
+            self._done(name, started, cached=True)
+        return found
+
+    def _done(self, name: str, started: float, *, cached: bool) -> None:
         done = Stage(name=name, seconds=round(time.perf_counter() - started, 3), cached=cached)
         self.stages.append(done)
         self.progress.end(done)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an allocation failed; torch has no error of its own for it, and converters wrap it into theirs."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class LazyNetwork:
@@ -114,8 +155,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         ParityError: A pass or an artifact is not the same network; nothing is published.
         ModelError, WeightsError, ConverterError, ArtifactError: A stage failed.
     """
-    if not is_replaceable(plan.out):
-        raise OutputError(f"{plan.out} exists and is no bundle. Choose another place with -o, or remove it.")
+    check_place(plan.out)
     clock = Clock(progress)
     network = LazyNetwork(plan, clock)
     with staging(plan.out) as folder:
@@ -153,21 +193,20 @@ def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) ->
     from edgekit.inspection import describe
     from edgekit.pictures import kernel_sheet
 
-    network = LazyNetwork(plan, Clock(progress)).get()
-    if picture is not None:
-        with output_errors(picture):
-            rows = kernel_sheet(network.proven.program, picture)
-        progress.note(f"{rows} kernels drawn into {picture}")
+    # The picture's place is taken first: that it cannot be written should not show after minutes of work.
+    with nullcontext() if picture is None else whole_file(picture) as partial:
+        network = LazyNetwork(plan, Clock(progress)).get()
+        if partial is not None:
+            rows = kernel_sheet(network.proven.program, partial)
+            progress.note(f"{rows} kernels drawn into {picture}")
     return describe(network.proven.program, network.certificates, depth)
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
     """The network's record and its reference outputs, which go into the bundle."""
-    if cache.holds(plan.network_key):
-        with clock.stage("network", cached=True):
-            found = cache.fetch(plan.network_key, folder, NetworkRecord)
-        if found is not None:
-            return found
+    found = clock.recall("network", cache, plan.network_key, folder, NetworkRecord)
+    if found is not None:
+        return found
     from edgekit.verify import write_reference
 
     made = network.get()
@@ -184,11 +223,9 @@ def artifact_stage(
 ) -> Member:
     """One artifact: lowered, exported and verified, or taken from the cache."""
     key = plan.artifact_keys[exporter.format]
-    if cache.holds(key):
-        with clock.stage(exporter.format, cached=True):
-            found = cache.fetch(key, folder, Member)
-        if found is not None:
-            return found
+    found = clock.recall(exporter.format, cache, key, folder, Member)
+    if found is not None:
+        return found
     member = make_artifact(plan, exporter, folder, clock, network.get())
     remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files), clock)
     return member

@@ -75,6 +75,8 @@ def make_plan(request: Request) -> Plan:
         MisuseError: A name, size or option that does not exist or does not fit.
         MissingExtraError: A format needs a package that is not installed.
     """
+    for path in filter(None, (request.weights, request.out)):
+        check_text(path)
     model = card(request.model)
     shape = request.shape or model.input_shape
     check_input(model, shape)
@@ -139,11 +141,26 @@ def hash_weights(path: Path) -> str:
         WeightsError: The file cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited on for ever, a device read for ever
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise WeightsError(f"{path} is {kind}. Give a checkpoint with --weights PATH.")
         return sha256(path)
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read: {error.strerror}. Give a checkpoint with --weights PATH."
         ) from error
+
+
+def check_text(path: Path) -> None:
+    """Refuses a path that is no text: neither the manifest nor JSON can hold it.
+
+    Raises:
+        MisuseError: It has bytes that are no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise MisuseError(f"{str(path)!a} is not UTF-8. Use a name of letters and digits.") from error
 
 
 def describe(

@@ -21,6 +21,9 @@ from edgekit.macs import node_macs
 
 Program = GraphModule
 
+TAKEN_NAMES = frozenset({"meta", "graph", "code"})
+"""Names that a graph module has for itself, beside those of its class; no module of a network can have them."""
+
 
 def clone(program: Program) -> Program:
     """A copy with its own graph that shares the constants; safe because passes replace constants, never write them."""
@@ -150,12 +153,12 @@ def insert_constant(program: Program, before: Node, name: str, value: Tensor) ->
 def drop_unused_constants(program: Program) -> None:
     """Rebuilds the module tree so that it holds only the constants the graph reads."""
     kept = list(constants(program))
-    for name in [name for name, _ in program.named_children()]:
-        delattr(program, name)
-    for store in (program._parameters, program._buffers):  # noqa: SLF001 - the only way to drop both kinds alike
+    for store in (program._modules, program._parameters, program._buffers):  # noqa: SLF001 - drops all kinds alike
         store.clear()
-    for name, value in kept:
-        set_constant(program, name, value)
+    stored = {name: set_constant(program, name, value) for name, value in kept}
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            node.target = stored[str(node.target)]
 
 
 def run(program: Program, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -196,10 +199,11 @@ def fingerprint(program: Program) -> str:
     """SHA-256 over the operators, their arguments, the shapes and every constant; independent of node names."""
     digest = hashlib.sha256()
     numbers = {node: index for index, node in enumerate(program.graph.nodes)}
+    places = {name: index for index, name in enumerate(constant_names(program))}
     for node in program.graph.nodes:
         arguments = torch.fx.map_arg((node.args, node.kwargs), lambda used: f"%{numbers[used]}")
         shape = getattr(node.meta.get("val"), "shape", None)
-        what = "" if node.op == "get_attr" else str(node.target)
+        what = places[str(node.target)] if node.op == "get_attr" else str(node.target)
         digest.update(f"{node.op} {what} {arguments} {shape}\n".encode())
     for _, value in constants(program):
         digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())

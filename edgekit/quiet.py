@@ -6,7 +6,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 TAIL_LINES = 12
@@ -14,8 +14,9 @@ TAIL_LINES = 12
 
 
 def own_stderr() -> TextIO:
-    """A stream to the real standard error that stays open while converters are silenced."""
-    return open(os.dup(2), "w", buffering=1, encoding="utf-8")  # noqa: PTH123 - a descriptor, closed at exit
+    """A stream to the real standard error that stays open while converters are silenced; the caller closes it."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return open(os.dup(2), "w", buffering=1, encoding=encoding, errors="replace")  # noqa: PTH123 - a descriptor
 
 
 @contextmanager
@@ -24,8 +25,7 @@ def silenced() -> Iterator[None]:
 
     An exception that leaves the block gets the last lines as a note.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     with tempfile.TemporaryFile() as log:
         saved = os.dup(1), os.dup(2)
         previous = logging.root.manager.disable
@@ -37,18 +37,24 @@ def silenced() -> Iterator[None]:
                 warnings.simplefilter("ignore")
                 yield
         except Exception as error:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             log.seek(0)
             lines = log.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
             if lines:
                 error.add_note("Last output before the failure:\n" + "\n".join(lines))
             raise
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             logging.disable(previous)
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(saved[0])
             os.close(saved[1])
+
+
+def _flush() -> None:
+    """Empties Python's buffers into whatever the descriptors lead to now."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None in a process that was started with the descriptor closed
+            with suppress(OSError):  # a full disk must not keep the descriptors from being put back
+                stream.flush()

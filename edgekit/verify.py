@@ -168,11 +168,11 @@ def read_reference(path: Path) -> Reference:
                 ReferenceCase(name, file.get_tensor(f"{name}.input"), file.get_tensor(f"{name}.output"), noise_db)
                 for name, noise_db in described["cases"]
             )
+        (input_name, input_layout), (output_name, output_layout) = described["input"], described["output"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path} is no reference of a bundle ({error}). Export the model again.") from error
     if not cases:
         raise BundleError(f"{path} holds no case, so there is nothing to compare with. Export the model again.")
-    (input_name, input_layout), (output_name, output_layout) = described["input"], described["output"]
     return Reference(
         TensorSpec(name=input_name, shape=cases[0].input.shape, layout=input_layout),
         TensorSpec(name=output_name, shape=cases[0].output.shape, layout=output_layout),

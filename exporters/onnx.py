@@ -33,6 +33,7 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
         simplified, _ = onnxsim.simplify(plain)
     except Exception as error:  # noqa: BLE001 - whatever onnxsim raises, the plain graph is still good
         return (Candidate((plain_path,), "plain", (f"onnxsim failed ({type(error).__name__}), graph not simplified",)),)
+    _copy_module_paths(plain, simplified)
     path = folder / f"{stem}.onnx"
     _write(simplified, path, spec)
     notes = (f"opset {OPSET}", f"onnxsim: {len(plain.graph.node)} nodes to {len(simplified.graph.node)}")
@@ -89,6 +90,17 @@ def _module_path(node: onnx.NodeProto) -> str:
             steps = [step.split(":")[0].strip() for step in entry.value.split("/")]
             return steps[-2] if len(steps) > 1 else ""
     return ""
+
+
+def _copy_module_paths(plain: onnx.ModelProto, simplified: onnx.ModelProto) -> None:
+    """Gives the nodes that simplification kept their module paths back, which onnxsim drops."""
+    paths = {
+        output: entry.value for node in plain.graph.node for entry in node.metadata_props for output in node.output
+    }
+    for node in simplified.graph.node:
+        path = next((paths[output] for output in node.output if output in paths), None)
+        if path is not None and not node.metadata_props:
+            node.metadata_props.add(key=MODULE_KEY, value=path)
 
 
 def _write(model: onnx.ModelProto, path: Path, spec: ExportSpec) -> None:

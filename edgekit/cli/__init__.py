@@ -3,20 +3,19 @@
 Commands are imported when they are used, so that `edgekit --help` loads no framework.
 """
 
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 import click
 
-from edgekit.errors import EdgekitError
+from edgekit.cli.process import Terminated, drop_unwritable_output, orderly, settle_environment
+from edgekit.errors import ConverterError, EdgekitError, EnvironmentProblemError, MisuseError
 from edgekit.version import __version__
 
-# Idle OpenMP threads that spin make a float64 reference several times slower on a machine that is busy with something
-# else; torch reads this when it is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+settle_environment()
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -30,13 +29,18 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 """Command to where it is."""
 
 INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""128 and the signal's number, as shells have it for SIGINT and SIGPIPE."""
 
 
 class Failure(click.ClickException):
     """An edgekit error at the edge: one message, and the exit code its kind has."""
 
     def __init__(self, error: EdgekitError, *, as_json: bool) -> None:
-        super().__init__(str(error))
+        # Only a converter's own words help with what it could not do; elsewhere its chatter hides the message.
+        notes = getattr(error, "__notes__", []) if isinstance(error, ConverterError) else []
+        text = "\n".join([str(error).strip(), *notes])
+        super().__init__(text.encode(errors="backslashreplace").decode())  # file names may be no text
         self.error = error
         self.as_json = as_json
 
@@ -47,16 +51,32 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
         """Prints the message, to standard output as JSON where JSON was asked for."""
-        if not self.as_json:
-            click.echo(click.style("Error: ", fg="red", bold=True) + self.message, err=True)
-            return
-        from edgekit.cli.output import print_json
+        from edgekit.cli.output import console, print_json, styled
 
-        print_json({"error": {"kind": type(self.error).__name__, "message": self.message, "exit_code": self.exit_code}})
+        if self.as_json:
+            with suppress(OSError):  # standard output may be what failed
+                print_json({"error": self.as_record()})
+                return
+        with suppress(OSError):
+            console(stderr=True).print(styled("Error: ", "bold red"), self.message, sep="", soft_wrap=True)
+
+    def as_record(self) -> dict[str, Any]:
+        """The error for JSON."""
+        return {"kind": type(self.error).__name__, "message": self.message, "exit_code": self.exit_code}
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for, and turns edgekit's errors into exit codes."""
+    """A group that imports a command when it is asked for, and turns what goes wrong into messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with orderly():
+            return super().main(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["edgekit.command"] = ("edgekit", *args)
+        # Looked for by hand, so that errors in the other options come as JSON too.
+        ctx.meta["edgekit.json"] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(COMMANDS)
@@ -81,10 +101,34 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except EdgekitError as error:
-            raise Failure(error, as_json=ctx.meta.get("edgekit.json", False)) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted; nothing was left behind.", err=True)
-            ctx.exit(INTERRUPTED)
+            raise self._failure(ctx, error) from error
+        except click.UsageError as error:
+            if ctx.meta["edgekit.json"]:
+                raise self._failure(ctx, MisuseError(error.format_message())) from error
+            raise
+        except BrokenPipeError:
+            drop_unwritable_output()
+            ctx.exit(PIPE_CLOSED)
+        except (OSError, MemoryError, ImportError) as error:
+            drop_unwritable_output()
+            raise self._failure(ctx, EnvironmentProblemError(system_message(error))) from error
+        except (KeyboardInterrupt, Terminated) as error:
+            with suppress(OSError):  # the terminal may be gone
+                click.echo("Interrupted; nothing was left behind.", err=True)
+            ctx.exit(error.exit_code if isinstance(error, Terminated) else INTERRUPTED)
+
+    def _failure(self, ctx: click.Context, error: EdgekitError) -> Failure:
+        return Failure(error, as_json=ctx.meta["edgekit.json"])
+
+
+def system_message(error: OSError | MemoryError | ImportError) -> str:
+    """What the machine lacks, where nothing nearer to the cause has put it into words."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Choose a smaller size with --input, or a machine with more memory."
+    if isinstance(error, ImportError):
+        return f"A package that edgekit needs is missing or broken ({error}). Run: pip install edgekit"
+    place = f": {error.filename}" if error.filename else ""
+    return f"The system refused to go on: {error.strerror or error}{place}."
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,13 +1,12 @@
 """`edgekit export`."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.options import complete_models, complete_targets, json_option, network_options
+from edgekit.cli.options import PATH, complete_formats, complete_models, complete_targets, json_option, network_options
 
 if TYPE_CHECKING:
     from edgekit.artifact import Shape
@@ -19,10 +18,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", shell_complete=complete_models)
 @click.option("--target", default="arm", show_default=True, shell_complete=complete_targets, help="Kind of board.")
-@click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; repeatable. Default: by target.")
-@click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    shell_complete=complete_formats,
+    help="onnx, openvino or tflite; repeatable. Default: by target.",
+)
+@click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts: fp32.")
 @network_options
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the bundle.")
+@click.option("-o", "--out", type=PATH, help="Folder of the bundle.")
 @click.option("--no-cache", is_flag=True, help="Compute every stage anew.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
@@ -47,6 +52,7 @@ def export(
     edgekit export parcnetv2_t --target arm
     edgekit export parcnetv2_t --weights parcnetv2_t.pth.tar --input 1x3x320x256 --kernel keep
     """
+    from edgekit.bundle import check_place
     from edgekit.cache import StageCache, default_folder
     from edgekit.plan import Request, make_plan
 
@@ -65,6 +71,7 @@ def export(
     plan = make_plan(request)
     cache = StageCache(None if no_cache else default_folder())
     if dry_run:
+        check_place(plan.out)
         show_plan(plan, cache, as_json=as_json)
         return
     manifest = run(plan, cache, as_json=as_json)
@@ -81,8 +88,9 @@ def run(plan: "Plan", cache: "StageCache", *, as_json: bool) -> "Manifest":
     from edgekit.cli.output import StageLines
     from edgekit.pipeline import export as carry_out
 
+    command: tuple[str, ...] = click.get_current_context().meta["edgekit.command"]
     with StageLines(shown=not as_json) as lines:
-        return carry_out(plan, ("edgekit", *sys.argv[1:]), cache, lines)
+        return carry_out(plan, command, cache, lines)
 
 
 def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
@@ -101,19 +109,22 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
     if as_json:
         print_json({"bundle": str(plan.out), "input": text(plan.input.shape), "stages": steps})
         return
-    listing = table(f"Plan: {plan.card.name} at {text(plan.input.shape)} into {plan.out}", "stage", "makes", "")
+    listing = table("", "stage", "makes", "")
     for step in steps:
         listing.add_row(step["stage"], step["makes"], "in cache" if step["cached"] else "to do")
-    console().print(listing)
+    printer = console()
+    title = f"Plan: {plan.card.name} at {text(plan.input.shape)} into {plan.out}"
+    printer.print(title, style="bold", soft_wrap=True)
+    printer.print(listing)
 
 
 def show_result(manifest: "Manifest", out: Path) -> None:
     """Prints the artifacts and how each compares with the original."""
-    from edgekit.cli.output import console, parity_table, weights_text
+    from edgekit.cli.output import WIDE, console, parity_table, weights_text
 
     printer = console()
     printer.print()
-    printer.print(parity_table(manifest.members))
-    printer.print(f"\nWeights: {weights_text(manifest.weights)}", markup=False)
-    printer.print(f"Bundle:  {out}", markup=False, soft_wrap=True)
-    printer.print(f"Check it anywhere: edgekit verify {shlex.quote(str(out))}", markup=False, soft_wrap=True)
+    printer.print(parity_table(manifest.members, wide=printer.width >= WIDE))
+    printer.print(f"\nWeights: {weights_text(manifest.weights)}")
+    printer.print(f"Bundle:  {out}", soft_wrap=True)
+    printer.print(f"Check it anywhere: edgekit verify {shlex.quote(str(out))}", soft_wrap=True)

@@ -1,11 +1,13 @@
 """`edgekit inspect`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from edgekit.cli.options import complete_models, json_option, network_options
+from edgekit.cli.options import PATH, complete_models_or_paths, json_option, network_options
 
 if TYPE_CHECKING:
     from edgekit.artifact import Shape
@@ -15,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("what", metavar="MODEL|BUNDLE", shell_complete=complete_models)
+@click.argument("what", metavar="MODEL|BUNDLE", shell_complete=complete_models_or_paths)
 @network_options
-@click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Parts of a module path to sum by.")
-@click.option("--kernels", type=click.Path(path_type=Path), help="Draw the large kernels into this PNG.")
+@click.option("--depth", type=click.IntRange(1), metavar="N", default=2, help="Parts of a module path to sum by, or 2.")
+@click.option("--kernels", type=PATH, help="Draw the large kernels into this PNG.")
 @json_option
 def inspect(
     what: str,
@@ -37,17 +39,42 @@ def inspect(
     edgekit inspect parcnetv2_t --kernels kernels.png
     edgekit inspect edgekit-out/parcnetv2_t-224-arm
     """
-    from edgekit.bundle import MANIFEST, read_manifest
+    from edgekit.bundle import read_manifest
     from edgekit.cli.output import print_json
     from edgekit.plan import Request
 
-    if (Path(what) / MANIFEST).is_file():
+    if means_bundle(what):
         manifest = read_manifest(Path(what))
+        refuse_options(what)
         print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
         return
     request = Request(model=what, shape=shape, kernel_policy=kernel_policy, weights=weights, ema=ema, seed=seed)
     found = look(request, depth, kernels, quiet=as_json)
     print_json({"inspection": found}) if as_json else show_network(what, found)
+
+
+def means_bundle(what: str) -> bool:
+    """Whether the argument is a folder, or a path that should be one; names of models have no slash."""
+    return "/" in what or os.sep in what or os.path.isdir(what)  # noqa: PTH112 - says no where pathlib raises
+
+
+def refuse_options(bundle: str) -> None:
+    """Refuses the options that describe a network: what a bundle holds is settled.
+
+    Raises:
+        MisuseError: One was given.
+    """
+    from edgekit.errors import MisuseError
+
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in ("what", "as_json")
+        and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise MisuseError(f"{bundle} is a bundle, which {given[0]} does not apply to. Name a model, or leave it out.")
 
 
 def look(request: "Request", depth: int, kernels: Path | None, *, quiet: bool) -> "Inspection":
@@ -62,14 +89,15 @@ def look(request: "Request", depth: int, kernels: Path | None, *, quiet: bool) -
 
 def show_network(name: str, found: "Inspection") -> None:
     """Prints a network's operators, modules, large kernels and passes."""
-    from edgekit.cli.output import certificate_table, console, count, table
+    from edgekit.cli.output import certificate_table, console, count, styled, table
     from edgekit.models.cards import text
 
     printer = console()
     totals = found.totals
     printer.print(
-        f"[bold]{name}[/bold] after materialising: {count(totals.operators)} operators, "
-        f"{count(totals.parameters)} parameters, {count(totals.macs)} MACs\n"
+        styled(name, "bold"),
+        f"after materialising: {count(totals.operators)} operators, {count(totals.parameters)} parameters,",
+        f"{count(totals.macs)} MACs\n",
     )
     operators = table("Operators", "operator", ">nodes", ">MACs", ">share", ">parameters")
     for row in found.operators:
@@ -92,7 +120,7 @@ def show_network(name: str, found: "Inspection") -> None:
 
 def show_bundle(manifest: "Manifest") -> None:
     """Prints where a bundle came from, its artifacts and its certificates."""
-    from edgekit.cli.output import certificate_table, console, count, parity_table, table, weights_text
+    from edgekit.cli.output import WIDE, certificate_table, console, count, parity_table, table, weights_text
     from edgekit.models.cards import text
 
     printer = console()
@@ -110,11 +138,11 @@ def show_bundle(manifest: "Manifest") -> None:
         facts.add_row(key, value)
     printer.print(facts)
     printer.print()
-    printer.print(parity_table(manifest.members))
+    printer.print(parity_table(manifest.members, wide=printer.width >= WIDE))
     printer.print()
     printer.print(certificate_table("Passes, shared", manifest.passes))
     for member in manifest.members:
         printer.print()
         printer.print(certificate_table(f"Lowering for {member.artifact.runtime}", member.lowering))
         for note in member.artifact.notes:
-            printer.print(f"- {note}", markup=False)
+            printer.print(f"- {note}")

@@ -28,14 +28,16 @@ def models(name: str | None, as_json: bool) -> None:
 
 def show_list(cards: "list[ModelCard]") -> None:
     """Prints one row per model."""
-    from edgekit.cli.output import console, count, table
+    from edgekit.cli.output import WIDE, console, count, table
     from edgekit.models.cards import text
 
-    listing = table("Models", "name", ">parameters", ">MACs", "input", "weights", "what it is")
+    printer = console()
+    wide = printer.width >= WIDE
+    listing = table("Models", "name", ">parameters", ">MACs", "input", *(["weights"] if wide else []), "what it is")
     for card in cards:
-        size = text(card.input_shape)
-        listing.add_row(card.name, count(card.parameters), count(card.macs), size, card.weights_licence, card.summary)
-    console().print(listing)
+        figures = (count(card.parameters), count(card.macs), text(card.input_shape))
+        listing.add_row(card.name, *figures, *([card.weights_licence] if wide else []), card.summary)
+    printer.print(listing)
 
 
 def show_card(card: "ModelCard") -> None:

@@ -11,6 +11,12 @@ from edgekit.artifact import Shape
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+PATH = click.Path(path_type=Path, readable=False)
+"""A path as it is written; whether it can be used is for the command to say, in its own words."""
+
+MAX_SEED = 2**63 - 1
+"""The largest number that every reader of JSON and every generator takes."""
+
 
 class InputShape(click.ParamType[Shape]):
     """1x3x320x256, or 320x256, or 320 for a square."""
@@ -36,6 +42,11 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(name, help=card.summary) for name, card in CARDS.items() if name.startswith(incomplete)]
 
 
+def complete_models_or_paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Model names and, for a bundle, whatever is in the folder, for the shell."""
+    return [*complete_models(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
+
+
 def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     """Target names for the shell."""
     from edgekit.targets.board import board_names
@@ -43,35 +54,54 @@ def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in board_names() if name.startswith(incomplete)]
 
 
-def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
-    ctx.meta["edgekit.json"] = value
-    return value
+def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Export formats for the shell."""
+    from edgekit.exporters import EXPORTERS
+
+    return [CompletionItem(name) for name in EXPORTERS if name.startswith(incomplete)]
+
+
+def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Kernel policies of any model for the shell."""
+    from edgekit.models.cards import CARDS
+
+    known = dict.fromkeys(policy for card in CARDS.values() for policy in card.kernel_policies)
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json`, seen early so that errors come as JSON too."""
-    return click.option(
-        "--json", "as_json", is_flag=True, is_eager=True, callback=_remember_json, help="Print JSON instead of tables."
-    )(command)
+    """`--json`; errors are printed as JSON with it too, see `edgekit.cli.Commands`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What settles a network: its input size, kernels and weights."""
     options: tuple[Decorator, ...] = (
-        click.option("--input", "shape", type=InputShape(), help="Fixed input size, such as 1x3x320x256 or 256."),
+        click.option(
+            "--input",
+            "shape",
+            type=InputShape(),
+            metavar=InputShape.name,
+            help="Fixed input size, such as 1x3x320x256 or 256.",
+        ),
         click.option(
             "--kernel",
             "kernel_policy",
+            shell_complete=complete_kernel_policies,
             help="Oversized kernels at another size: interpolate (the paper, default) or keep (the released code).",
         ),
         click.option(
             "--weights",
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Checkpoint (.safetensors, .pth, .pt). Without it the weights are random.",
         ),
         click.option("--ema", is_flag=True, help="Take the checkpoint's moving average (state_dict_ema)."),
         click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random weights."
+            "--seed",
+            type=click.IntRange(0, MAX_SEED),
+            metavar="N",
+            default=0,
+            help="Seed of random weights, 0 without.",
         ),
     )
     for option in reversed(options):

@@ -6,6 +6,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgekit.artifact import Certificate, GraphStats, WeightsSource
 from edgekit.bundle import Member, Stage
@@ -13,17 +14,46 @@ from edgekit.quiet import own_stderr
 
 JSON_SCHEMA_VERSION = 1
 
+FILE_WIDTH = 140
+"""Columns of a table that goes to no terminal."""
+
+WIDE = 130
+"""Columns a terminal must have for all figures of a comparison; on a narrower one the tables keep to the essential."""
+
 
 def print_json(content: dict[str, Any]) -> None:
-    """Prints one JSON object with its schema version."""
+    """Prints one JSON object with its schema version, in UTF-8 whatever the terminal speaks."""
     encoded = msgspec.json.encode({"schema_version": JSON_SCHEMA_VERSION, **content})
-    click.echo(msgspec.json.format(encoded, indent=2).decode())
+    click.echo(msgspec.json.format(encoded, indent=2))
 
 
-def console() -> Console:
-    """Standard output for tables; as wide as they need where it is no terminal."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=140)
+class Printer(Console):
+    """rich's console for text that is meant as it stands: names and paths may hold square brackets and colons."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves a closed pipe to the command line; rich would end the process, with the code of a failed check."""
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables and messages go."""
+    made = Printer(stderr=stderr)
+    if not made.is_terminal:
+        made.width = FILE_WIDTH
+    return made
+
+
+def styled(text: str, style: str) -> Text:
+    """Text with a colour, where the terminal has colours and the user wants them."""
+    return Text(text, style=style)
+
+
+def verdict_text(problem: str | None) -> Text:
+    """What a comparison came to."""
+    return styled(problem, "red") if problem else styled("same network", "green")
 
 
 def table(title: str, *columns: str) -> Table:
@@ -72,30 +102,33 @@ def stats_text(before: GraphStats, after: GraphStats) -> str:
     return ", ".join(changed) or "same size"
 
 
-def parity_table(members: tuple[Member, ...]) -> Table:
+def parity_table(members: tuple[Member, ...], *, wide: bool) -> Table:
     """One row per artifact: its size, and the case that comes closest to its gate."""
     from edgekit.verify import overall, tightest
 
+    more = ("runtime", ">torch fp32", ">relative", ">cosine", ">top-1") if wide else ()
     listing = table(
         "Parity with the original model in float64",
-        *("artifact", "runtime", ">size", ">SNR", ">required", ">torch fp32", ">max |Δ|", ">relative", ">cosine"),
-        *(">top-1", "verdict"),
+        *("artifact", ">size", ">SNR", ">required", ">max |Δ|", *more, "verdict"),
     )
     for member in members:
         case, worst = tightest(member.parity), overall(member.parity)
         files = member.artifact.files
-        listing.add_row(
-            files[0].name,
+        details = (
             member.artifact.runtime,
-            mebibytes(sum(file.size for file in files)),
-            decibels(case.parity.snr_db),
-            decibels(case.gate_db),
             decibels(case.noise_db),
-            f"{worst.max_abs:.1e}",
             f"{worst.relative:.1e}",
             f"{worst.cosine:.9f}",
             f"{worst.top1_agreement:.0%}",
-            "[green]same network[/green]" if case.passed else "[red]differs[/red]",
+        )
+        listing.add_row(
+            files[0].name,
+            mebibytes(sum(file.size for file in files)),
+            decibels(case.parity.snr_db),
+            decibels(case.gate_db),
+            f"{worst.max_abs:.1e}",
+            *(details if wide else ()),
+            verdict_text(None if case.passed else "differs"),
         )
     return listing
 
@@ -119,12 +152,13 @@ class StageLines:
     """Progress on standard error: a spinner with the stage's name on a terminal, a line per finished stage always."""
 
     def __init__(self, *, shown: bool) -> None:
-        self._console = Console(file=own_stderr(), highlight=False, quiet=not shown)
+        self._stream = own_stderr()
+        self._console = Printer(file=self._stream, quiet=not shown)
         self._status = self._console.status("")
         self._spinning = False
 
     def begin(self, stage: str) -> None:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.quiet:
             self._status.update(f"{stage} …")
             self._status.start()
             self._spinning = True
@@ -132,10 +166,10 @@ class StageLines:
     def end(self, stage: Stage) -> None:
         self._stop()
         how = "from cache" if stage.cached else f"{stage.seconds:6.1f} s"
-        self._console.print(f"  {stage.name:<24} {how}", markup=False)
+        self._console.print(f"  {stage.name:<24} {how}")
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, soft_wrap=True)
 
     def _stop(self) -> None:
         if self._spinning:
@@ -147,3 +181,4 @@ class StageLines:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        self._stream.close()

@@ -53,12 +53,12 @@ def show_list(boards: "list[Board]") -> None:
 
 def show_board(board: "Board") -> None:
     """Prints a board and the runtimes that install on it."""
-    from edgekit.cli.output import console, table
+    from edgekit.cli.output import console, styled, table
 
     printer = console()
-    printer.print(f"[bold]{board.name}[/bold]: {board.summary}")
-    printer.print(f"{cores_text(board)}, {board.memory_mb} MB, {', '.join(board.architectures)}", markup=False)
-    printer.print(f"SIMD: {', '.join(board.simd)}\n", markup=False)
+    printer.print(styled(f"{board.name}: ", "bold") + board.summary)
+    printer.print(f"{cores_text(board)}, {board.memory_mb} MB, {', '.join(board.architectures)}")
+    printer.print(f"SIMD: {', '.join(board.simd)}\n")
     listing = table("Runtimes", "runtime", "version", "format", "architectures", "how it installs", "note")
     for entry in board.runtimes:
         listing.add_row(
@@ -66,4 +66,4 @@ def show_board(board: "Board") -> None:
         )
     printer.print(listing)
     for note in (*board.notes, *(f"source: {source}" for source in board.sources)):
-        printer.print(f"- {note}", markup=False)
+        printer.print(f"- {note}")

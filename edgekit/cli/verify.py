@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.options import json_option
+from edgekit.cli.options import PATH, json_option
 
 if TYPE_CHECKING:
     from edgekit.bundle import Manifest
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @json_option
 def verify(bundle: Path, as_json: bool) -> None:
     """Check a BUNDLE: the hash of every file, and every artifact's outputs against the original model's.
@@ -22,15 +22,31 @@ def verify(bundle: Path, as_json: bool) -> None:
     """
     from edgekit.bundle import read_manifest
     from edgekit.check import check_bundle, conclude
-    from edgekit.cli.output import print_json
 
     manifest = read_manifest(bundle)
     verdicts = check_bundle(bundle, manifest)
     if as_json:
-        print_json({"bundle": str(bundle), "artifacts": [as_row(verdict) for verdict in verdicts]})
+        show_json(bundle, verdicts)
     else:
         show(manifest, verdicts)
-    conclude(verdicts)
+        conclude(verdicts)
+
+
+def show_json(bundle: Path, verdicts: "list[Verdict]") -> None:
+    """Prints the verdicts and, in the same object, the error that decides the exit code."""
+    from edgekit.check import conclude
+    from edgekit.cli import Failure
+    from edgekit.cli.output import print_json
+    from edgekit.errors import EdgekitError
+
+    content: dict[str, Any] = {"bundle": str(bundle), "artifacts": [as_row(verdict) for verdict in verdicts]}
+    try:
+        conclude(verdicts)
+    except EdgekitError as error:
+        failure = Failure(error, as_json=True)
+        print_json({**content, "error": failure.as_record()})
+        click.get_current_context().exit(failure.exit_code)
+    print_json(content)
 
 
 def as_row(verdict: "Verdict") -> dict[str, Any]:
@@ -41,7 +57,7 @@ def as_row(verdict: "Verdict") -> dict[str, Any]:
 
 def show(manifest: "Manifest", verdicts: "list[Verdict]") -> None:
     """Prints one row per artifact."""
-    from edgekit.cli.output import console, decibels, table, weights_text
+    from edgekit.cli.output import console, decibels, table, verdict_text, weights_text
     from edgekit.verify import tightest
 
     listing = table(f"{manifest.model.name} for {manifest.target}", "artifact", ">SNR", ">required", "verdict")
@@ -51,8 +67,8 @@ def show(manifest: "Manifest", verdicts: "list[Verdict]") -> None:
             verdict.name,
             decibels(case.parity.snr_db) if case else "",
             decibels(case.gate_db) if case else "",
-            f"[red]{verdict.problem}[/red]" if verdict.problem else "[green]same network[/green]",
+            verdict_text(str(verdict.problem) if verdict.problem else None),
         )
     printer = console()
     printer.print(listing)
-    printer.print(f"Weights: {weights_text(manifest.weights)}", markup=False)
+    printer.print(f"Weights: {weights_text(manifest.weights)}")

@@ -70,7 +70,10 @@ def apply(rewrite: Pass, before: Proven, probes: Sequence[Tensor], gate_db: floa
     program = clone(before.program)
     rewrite(program, log)
     after = prove(finish(program), probes) if log.fired else before
-    parity = compare(before.outputs, after.outputs)
+    try:
+        parity = compare(before.outputs, after.outputs)
+    except ValueError as error:
+        raise ParityError(f"Pass {rewrite.name!r} changed the network: its output has {error}.") from error
     if parity.snr_db < gate_db or parity.nonfinite:
         raise ParityError(
             f"Pass {rewrite.name!r} changed the network: {parity.snr_db:.1f} dB against the program before it, "

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import Node
 
 from edgekit.passes.base import Log
@@ -26,8 +27,6 @@ _aten = torch.ops.aten
 FOLD_LIMIT_BYTES = 64 << 20
 """A folded constant larger than this, and larger than what it was made of, is left to be computed."""
 
-_NEVER_FOLDED = frozenset({_aten.rand.default, _aten.randn.default, _aten.bernoulli.default, _aten.dropout.default})
-
 
 class FoldConstants:
     """Computes every operator whose inputs are all constants."""
@@ -36,7 +35,7 @@ class FoldConstants:
 
     def __call__(self, program: Program, log: Log) -> None:
         for node in list(program.graph.nodes):
-            if node.op != "call_function" or node.target in _NEVER_FOLDED or not node.all_input_nodes:
+            if not _is_pure(node) or not node.all_input_nodes or any(map(_is_written, node.all_input_nodes)):
                 continue
             sources = [constant(program, used) for used in node.all_input_nodes]
             if any(source is None for source in sources):
@@ -50,6 +49,22 @@ class FoldConstants:
                 continue
             _replace(program, node, str(node.all_input_nodes[0].target), folded)
             log.fired[str(node.target).removeprefix("aten.")] += 1
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether a node is an operator that always gives the same result and writes nothing."""
+    seeded = torch.Tag.nondeterministic_seeded
+    return isinstance(node.target, OpOverload) and not _writes(node) and seeded not in node.target.tags
+
+
+def _is_written(source: Node) -> bool:
+    """Whether some operator writes into a constant, so that it is none."""
+    return any(map(_writes, source.users))
+
+
+def _writes(node: Node) -> bool:
+    """Whether an operator writes into one of its inputs."""
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable  # noqa: SLF001 - ATen's signatures
 
 
 class CropKernels:
@@ -126,7 +141,8 @@ def _match_l2norm(program: Program, length: Node) -> tuple[Node, Node, Tensor, f
     if centred.target is not _aten.sub.Tensor or given["ord"] != 2 or not given["keepdim"]:
         return "not the Euclidean length of a centred tensor"
     source, mean = centred.args[:2]
-    if not isinstance(mean, Node) or not _is_mean_of(mean, source, axes):
+    whole = arguments(centred)["alpha"] == 1
+    if not whole or not isinstance(mean, Node) or not _is_mean_of(mean, source, axes):
         return "not centred by its own mean over the same axis"
     if axes not in ([-1], [source.meta["val"].ndim - 1]):
         return "normalises another axis than the last"
@@ -136,7 +152,7 @@ def _match_l2norm(program: Program, length: Node) -> tuple[Node, Node, Tensor, f
         return "the length is not clamped from below and divided by"
     scaled = _only_user(quotient, _aten.mul.Tensor)
     weight = constant(program, scaled.args[1]) if scaled is not None else None
-    if scaled is None or weight is None or weight.ndim != 1:
+    if scaled is None or weight is None or tuple(weight.shape) != (source.meta["val"].shape[-1],):
         return "no per-channel weight follows"
     return source, scaled, weight, float(arguments(clamp)["min"])
 

@@ -47,6 +47,8 @@ def _why_not(program: Program, split: Node) -> str | None:
     options = arguments(layer)
     if constant(program, options["weight"]) is None:
         return "the layer's weight is computed"
+    if options["bias"] is not None and constant(program, options["bias"]) is None:
+        return "the layer's bias is computed"
     if given["dim"] % layer.meta["val"].ndim != _channel_axis(layer):
         return "not split along the channels"
     if options.get("groups", 1) != 1:
@@ -60,7 +62,7 @@ def _why_not(program: Program, split: Node) -> str | None:
 
 def _channel_axis(layer: Node) -> int:
     """The axis of a layer's output that its weight's first axis becomes."""
-    return 1 if layer.target is _aten.conv2d.default else int(layer.meta["val"].ndim) - 1
+    return int(layer.meta["val"].ndim) - (3 if layer.target is _aten.conv2d.default else 1)
 
 
 def _split(program: Program, split: Node) -> None:

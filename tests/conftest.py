@@ -1,0 +1,179 @@
+"""Shared by all tests: two small networks with everything a real one has, captured, proved and exported once a session.
+
+`tiny` is a whole ParCNetV2 with one block per stage; `sliver` is the smallest that still has a block, a scaled skip and
+a down-sampling, for tests that export several times. Both are shared, so a test never writes to them.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that wait spinning slow all others
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekit.artifact import TensorSpec
+from edgekit.capture import INPUT_NAME, capture, output_specs
+from edgekit.exporters import EXPORTERS
+from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.inputs import PROBES, generate
+from edgekit.models.build import build
+from edgekit.models.parcnetv2 import ParCNetV2, ParCNetV2Config
+from edgekit.models.weights import random_weights
+from edgekit.network import Network, lower, model_forward
+from edgekit.passes.base import Proven, apply
+from edgekit.passes.materialise import MATERIALISE
+from edgekit.program import Program, stats
+from edgekit.reference import model_in_float64
+from edgekit.verify import reference
+
+REPOSITORY = Path(__file__).parents[1]
+
+TINY = ParCNetV2Config(widths=(8, 12, 16, 24), depths=(1, 1, 1, 1), num_classes=10)
+SLIVER = ParCNetV2Config(widths=(4, 4, 8, 4), depths=(0, 0, 1, 0), num_classes=5)
+
+METADATA = {
+    "edgekit.model": "tiny",
+    "edgekit.input": "1x3x64x64",
+    "edgekit.weights": '{"seed":0,"name":"größer, \\"so\\""}',
+}
+"""What the exporters are given to write: plain text, JSON with quotes, and letters beyond ASCII."""
+
+Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
+"""(network, format, folder) to the candidates written there."""
+
+FRESH_PROCESS = """
+import sys
+from pathlib import Path
+from tests.conftest import SLIVER, make_network, write_artifact
+network = make_network(SLIVER, 32)
+for name in sys.argv[2:]:
+    write_artifact(network, name, Path(sys.argv[1]))
+"""
+
+
+def make_network(config: ParCNetV2Config, side: int) -> Network:
+    """A network with random weights, as far as all runtimes share: what `edgekit.network.prepare` does for a card."""
+    model = ParCNetV2(config).eval()
+    weights = random_weights(model, seed=0)
+    shape = (1, 3, side, side)
+    captured = capture(model, shape)
+    double = model_in_float64(model)
+    against = reference(
+        TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW"),
+        output_specs(captured)[0],
+        generate(shape),
+        lambda image: double(torch.from_numpy(image)).numpy(),
+        model_forward(model),
+    )
+    probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
+    gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
+    exact = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
+    proven, programs, certificates = Proven(captured, exact), {"capture": captured}, []
+    for rewrite in MATERIALISE:
+        proven, certificate = apply(rewrite, proven, probes, gate_db)
+        programs[rewrite.name] = proven.program
+        certificates.append(certificate)
+    return Network(
+        weights=weights,
+        reference=against,
+        captured=stats(captured),
+        certificates=tuple(certificates),
+        proven=proven,
+        programs=programs,
+        probes=probes,
+        gate_db=gate_db,
+    )
+
+
+def export_program(network: Network, program: Program, name: str, folder: Path) -> tuple[Candidate, ...]:
+    """Writes a program as the lowered program of a network in one format."""
+    spec = ExportSpec(network.reference.input, (network.reference.output,), METADATA)
+    return EXPORTERS[name].load()(program, spec, folder, "net")
+
+
+def write_artifact(network: Network, name: str, folder: Path) -> tuple[Candidate, ...]:
+    """Lowers and writes a network in one format."""
+    program, _ = lower(network, EXPORTERS[name].runtime, "fp32")
+    return export_program(network, program, name, folder)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Network:
+    """A whole network at 64 x 64, materialised."""
+    return make_network(TINY, 64)
+
+
+@pytest.fixture(scope="session")
+def sliver() -> Network:
+    """A single block at 32 x 32, materialised."""
+    return make_network(SLIVER, 32)
+
+
+@pytest.fixture(scope="session")
+def smallest() -> Program:
+    """The smallest published network, captured at its own size; its weights are not set."""
+    return capture(build("parcnetv2_xt", None), (1, 3, 224, 224))
+
+
+@pytest.fixture(scope="session")
+def write() -> Write:
+    """Lowers and writes a network in one format."""
+    return write_artifact
+
+
+@pytest.fixture(scope="session")
+def write_program() -> Callable[[Network, Program, str, Path], tuple[Candidate, ...]]:
+    """Writes another program in the place of a network's own."""
+    return export_program
+
+
+@pytest.fixture(scope="session")
+def metadata() -> Mapping[str, str]:
+    """What every exported file says about itself."""
+    return METADATA
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny: Network, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Candidate, ...]]:
+    """Format to the candidates of `tiny`, written when first asked for."""
+    return _once(tiny, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def sliver_artifact(
+    sliver: Network, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Candidate, ...]]:
+    """Format to the candidates of `sliver`, written when first asked for."""
+    return _once(sliver, tmp_path_factory.mktemp("sliver"))
+
+
+def _once(network: Network, folder: Path) -> Callable[[str], tuple[Candidate, ...]]:
+    written: dict[str, tuple[Candidate, ...]] = {}
+
+    def candidates(name: str) -> tuple[Candidate, ...]:
+        if name not in written:
+            written[name] = write_artifact(network, name, folder)
+        return written[name]
+
+    return candidates
+
+
+@pytest.fixture(scope="session")
+def sliver_of_a_fresh_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `sliver` in every format, written by another process with other hash seeds."""
+    folder = tmp_path_factory.mktemp("fresh")
+    process = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS, str(folder), *sorted(EXPORTERS, reverse=True)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return folder

@@ -1,0 +1,123 @@
+"""OpenVINO: the file is the network in float32, says what it is, and is the same bytes whoever writes it, wherever."""
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import openvino
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekit.artifact import TensorSpec
+from edgekit.capture import capture
+from edgekit.errors import ConverterError
+from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.exporters.openvino import export
+from edgekit.network import Network, lower
+from edgekit.program import operator_counts
+from edgekit.runners import load
+from edgekit.verify import failure, verify_file
+
+Artifact = Callable[[str], tuple[Candidate, ...]]
+Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
+
+
+@pytest.fixture(scope="module")
+def candidate(tiny_artifact: Artifact) -> Candidate:
+    (only,) = tiny_artifact("openvino")
+    return only
+
+
+@pytest.fixture(scope="module")
+def layers(candidate: Candidate) -> list[ElementTree.Element]:
+    return ElementTree.parse(candidate.files[0]).getroot().findall("./layers/layer")  # noqa: S314
+
+
+def test_the_file_is_the_network(tiny: Network, candidate: Candidate) -> None:
+    assert [file.name for file in candidate.files] == ["net.xml", "net.bin"]
+    cases = verify_file("openvino", candidate.files[0], tiny.reference)
+    assert failure(cases) is None
+    assert len(cases) == 4
+
+
+def test_every_float_constant_is_float32(
+    tiny: Network, candidate: Candidate, layers: list[ElementTree.Element]
+) -> None:
+    types = Counter(
+        data.get("element_type") for layer in layers if layer.get("type") == "Const" for data in layer.findall("data")
+    )
+    assert types["f32"]
+    assert not {"f16", "bf16", "f64"} & set(types)
+    assert not [layer for layer in layers if layer.get("type") == "Convert"]
+    assert candidate.files[1].stat().st_size >= 4 * tiny.certificates[-1].after.parameters
+
+
+def test_operators_arrive_whole_and_in_number(tiny: Network, layers: list[ElementTree.Element]) -> None:
+    lowered, _ = lower(tiny, "openvino", "fp32")
+    program, graph = operator_counts(lowered), Counter(layer.get("type") for layer in layers)
+    assert graph["Convolution"] + graph["GroupConvolution"] == program["conv2d"] == 28
+    assert graph["Gelu"] == program["gelu"] == 8
+    assert graph["MatMul"] == program["linear"] == 13
+    assert graph["MVN"] == program["layer_norm"] == 13
+    assert not {"Interpolate", "Split", "VariadicSplit", "ShapeOf"} & set(graph)
+
+
+def test_inputs_and_outputs_have_the_networks_names_and_fixed_shapes(candidate: Candidate) -> None:
+    model = openvino.Core().read_model(str(candidate.files[0]))
+    assert [(port.get_any_name(), list(port.shape)) for port in model.inputs] == [("input", [1, 3, 64, 64])]
+    assert [(port.get_any_name(), list(port.shape)) for port in model.outputs] == [("logits", [1, 10])]
+    assert {port.get_element_type().get_type_name() for port in (*model.inputs, *model.outputs)} == {"f32"}
+    assert model.get_friendly_name() == "tiny"
+
+
+def test_the_metadata_comes_back(candidate: Candidate, metadata: Mapping[str, str]) -> None:
+    with load("openvino", candidate.files[0]) as runner:
+        assert runner.metadata() == dict(metadata)
+
+
+def test_the_file_asks_for_float32_arithmetic(candidate: Candidate) -> None:
+    model = openvino.Core().read_model(str(candidate.files[0]))
+    options = model.get_rt_info("runtime_options").astype(dict)
+    assert {key: str(value.value) for key, value in options.items()} == {"INFERENCE_PRECISION_HINT": "f32"}
+    assert "INFERENCE_PRECISION_HINT=f32" in candidate.notes[0]
+
+
+def test_nothing_tells_where_the_file_was_written(candidate: Candidate) -> None:
+    content = candidate.files[0].read_bytes()
+    assert b".py" not in content
+    for folder in (Path.home(), Path.cwd(), Path(torch.__file__).parent, candidate.files[0].parent):
+        assert str(folder).encode() not in content
+
+
+def test_the_bytes_do_not_depend_on_what_the_process_did_before(
+    tiny_artifact: Artifact, sliver_artifact: Artifact, sliver_of_a_fresh_process: Path
+) -> None:
+    tiny_artifact("openvino")  # so that the second export here meets the first one there
+    for candidate in sliver_artifact("openvino"):
+        for file in candidate.files:
+            assert (sliver_of_a_fresh_process / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_exporting_again_gives_the_same_bytes(
+    tiny: Network, tiny_artifact: Artifact, write: Write, tmp_path: Path
+) -> None:
+    for before, again in zip(tiny_artifact("openvino"), write(tiny, "openvino", tmp_path), strict=True):
+        assert [file.read_bytes() for file in before.files] == [file.read_bytes() for file in again.files]
+
+
+class Unknown(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.special.bessel_j0(x)
+        return result
+
+
+def test_an_operator_that_openvino_lacks_is_the_converters_failure(tmp_path: Path) -> None:
+    program = capture(Unknown().eval(), (1, 4))
+    spec = ExportSpec(TensorSpec(name="input", shape=(1, 4)), (TensorSpec(name="logits", shape=(1, 4)),), {})
+    with pytest.raises(ConverterError, match="OpenVINO could not convert the program: ") as caught:
+        export(program, spec, tmp_path, "net")
+    assert "bessel_j0" in str(caught.value)
+    assert not list(tmp_path.iterdir())
