@@ -81,10 +81,11 @@ class WeightsSource(Struct, frozen=True, kw_only=True):
     """Where a model's weights came from.
 
     `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under,
-    and `notes` tell what loading them settled, such as converted precisions.
+    and `notes` tell what loading them settled, such as converted precisions. Weights that came with the network,
+    `model`, have only the SHA-256 over all of its tensors.
     """
 
-    kind: Literal["random", "file"]
+    kind: Literal["random", "file", "model"]
     seed: int | None = None
     file_name: str | None = None
     sha256: str | None = None

@@ -9,7 +9,7 @@ from edgekit.errors import ModelError
 from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants
 
 INPUT_NAME = "input"
-OUTPUT_NAME = "logits"
+OUTPUT_NAMES = ("logits",)
 
 _DTYPE_ASSERTION = torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 - ATen's own name
 """Computes nothing, and would forbid to run the program in float64."""
@@ -49,7 +49,7 @@ def capture(model: nn.Module, shape: Shape) -> Program:
     return program
 
 
-def output_specs(program: Program) -> tuple[TensorSpec, ...]:
+def output_specs(program: Program, names: tuple[str, ...] = OUTPUT_NAMES) -> tuple[TensorSpec, ...]:
     """Name and shape of the tensor a program returns.
 
     Raises:
@@ -58,7 +58,7 @@ def output_specs(program: Program) -> tuple[TensorSpec, ...]:
     returned = program.graph.output_node().args[0]
     nodes = returned if isinstance(returned, (list, tuple)) else (returned,)
     values = [node.meta.get("val") if isinstance(node, Node) else node for node in nodes]
-    if len(values) != 1:
+    if len(values) != 1 or len(names) != 1:
         raise ModelError(f"The model returns {len(values)} outputs; edgekit exports models that return one tensor.")
     (value,) = values
     if not isinstance(value, Tensor) or not _returns_bare_tensor(program):
@@ -66,7 +66,7 @@ def output_specs(program: Program) -> tuple[TensorSpec, ...]:
         raise ModelError(f"The model returns {what}; edgekit exports models that return one tensor.")
     if not all(isinstance(side, int) for side in value.shape):
         raise ModelError("The size of the model's output depends on the values of its input. Return a fixed size.")
-    return (TensorSpec(name=OUTPUT_NAME, shape=tuple(value.shape), layout="NC"),)
+    return (TensorSpec(name=names[0], shape=tuple(value.shape), layout="NCHW"[: value.ndim]),)
 
 
 def _returns_bare_tensor(program: Program) -> bool:

@@ -138,14 +138,23 @@ def _replace(partial: Path, folder: Path) -> None:
             partial.rename(folder)
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                shutil.rmtree(aside, ignore_errors=True)
+                _remove(aside)
                 continue
             with suppress(OSError):  # fails where the new folder was in place before Ctrl-C came
                 aside.rename(folder)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
         return
     raise OutputError(f"{folder} is written by another process all the time. Wait for it, or {ELSEWHERE}.")
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder, or whatever was in a folder's place, as far as the system lets it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _umask() -> int:

@@ -1,8 +1,10 @@
 """The network of one export: built, given weights, captured, materialised and referenced; then lowered per runtime."""
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekit.artifact import Certificate, GraphStats, WeightsSource
+from edgekit.cache import default_folder
 from edgekit.capture import capture, output_specs
-from edgekit.errors import ParityError
+from edgekit.errors import ModelError, OutputError, ParityError
 from edgekit.inputs import PROBES, generate
-from edgekit.models.build import build, settle
+from edgekit.intake.explain import explain_capture_error, explain_program
+from edgekit.intake.fetch import fetch_weights, is_url
+from edgekit.intake.source import Built, only_image
+from edgekit.intake.state import hash_state
+from edgekit.models.build import settle
+from edgekit.models.cards import CARDS
 from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import compare_one
@@ -22,8 +30,8 @@ from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
-from edgekit.program import Program, run, stats
-from edgekit.reference import model_in_float64
+from edgekit.program import Program, fingerprint, run, stats
+from edgekit.reference import model_in_float64, program_in_float64
 from edgekit.verify import Reference, reference
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -44,6 +52,7 @@ class Network:
     weights: WeightsSource
     reference: Reference
     captured: GraphStats
+    fingerprint: str
     certificates: tuple[Certificate, ...]
     proven: Proven
     programs: Mapping[str, Program] = field(repr=False)
@@ -66,25 +75,27 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         ParityError: Capturing or a pass changed the network.
     """
     with stage("build"):
-        model = build(plan.card.name, plan.kernel_policy)
-        weights = set_weights(model, plan)
+        built = plan.source.build(plan.input.shape, plan.kernel_policy)
+        only_image(built)
+        model = built.model
+        weights = set_weights(built, plan)
     with stage("capture"):
-        captured = capture(model, plan.input.shape)
+        captured = captured_program(built, plan)
     with stage("reference"):
-        double = model_in_float64(model)
+        exact = run_in_float64(model, captured)
         against = reference(
             plan.input,
-            output_specs(captured)[0],
+            output_specs(captured, built.outputs)[0],
             generate(plan.input.shape),
-            lambda image: double(torch.from_numpy(image)).numpy(),
+            lambda image: exact(torch.from_numpy(image)).numpy(),
             model_forward(model),
         )
         check_capture(captured, against)
         probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
         gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
     with stage("materialise"):
-        exact = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
-        proven, programs, certificates = Proven(captured, exact), {"capture": captured}, []
+        outputs = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
+        proven, programs, certificates = Proven(captured, outputs), {"capture": captured}, []
         for rewrite in MATERIALISE:
             proven, certificate = apply(rewrite, proven, probes, gate_db)
             programs[rewrite.name] = proven.program
@@ -93,6 +104,7 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         weights=weights,
         reference=against,
         captured=stats(captured),
+        fingerprint=fingerprint(captured),
         certificates=tuple(certificates),
         proven=proven,
         programs=programs,
@@ -118,15 +130,68 @@ def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tupl
     return proven.program, tuple(certificates)
 
 
-def set_weights(model: nn.Module, plan: Plan) -> WeightsSource:
-    """Loads the checkpoint of the plan, or draws random weights from its seed."""
-    if plan.request.weights is None:
-        source = random_weights(model, plan.request.seed)
-        images = torch.from_numpy(np.concatenate(list(generate(plan.card.input_shape).values())))
-        measure_batch_norms(model, images, plan.request.seed)
-        return source
-    loaded = load_weights(model, plan.request.weights, ema=plan.request.ema)
-    return structs.replace(loaded, notes=(*loaded.notes, *settle(plan.card.name, model)))
+def run_in_float64(model: nn.Module, captured: Program) -> Callable[[Tensor], Tensor]:
+    """The model in float64; where its code insists on float32, as `x.float()` does, its captured program instead."""
+    double = model_in_float64(model)
+
+    def forward(image: Tensor) -> Tensor:
+        try:
+            return double(image)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "Double" not in str(error):
+                raise
+            return program_in_float64(captured)(image)
+
+    return forward
+
+
+def captured_program(built: Built, plan: Plan) -> Program:
+    """Captures the network, and says what in the user's code is in the way when that fails.
+
+    Raises:
+        ModelError: It cannot be captured, or the program that comes out cannot be exported.
+    """
+    try:
+        # A copy, because a network that keeps what it computes would keep tensors without values.
+        program = capture(copy.deepcopy(built.model), plan.input.shape)
+    except ModelError as error:
+        if error.__cause__ is None:
+            raise
+        raise ModelError(explain_capture_error(error.__cause__, built.original)) from error.__cause__
+    if reason := explain_program(program, built.original):
+        raise ModelError(reason)
+    return program
+
+
+def set_weights(built: Built, plan: Plan) -> WeightsSource:
+    """Loads the checkpoint of the plan, or draws random weights from its seed, or leaves those of the user's code."""
+    if plan.request.weights is not None:
+        loaded = load_weights(built.original, weights_file(plan), ema=plan.request.ema)
+        settled = settle(plan.card.name, built.original) if plan.source.text in CARDS else ()
+        return structs.replace(loaded, notes=(*loaded.notes, *settled))
+    if plan.source.weights != "seeded":
+        return WeightsSource(kind="model", sha256=hash_state(built.original))
+    source = random_weights(built.original, plan.request.seed)
+    images = torch.from_numpy(np.concatenate(list(generate(plan.card.input_shape).values())))
+    measure_batch_norms(built.model, images, plan.request.seed)
+    return source
+
+
+def weights_file(plan: Plan) -> Path:
+    """The checkpoint of the plan; one at an address is fetched beside the cache, once.
+
+    Raises:
+        OutputError: There is nowhere to keep it.
+        WeightsError: It cannot be fetched, or is another file than its SHA-256 says.
+    """
+    assert plan.request.weights is not None, "asked only for these"  # noqa: S101
+    text = str(plan.request.weights)
+    if not is_url(text):
+        return Path(text)
+    cache = default_folder()
+    if cache is None:
+        raise OutputError("There is no folder to keep a fetched checkpoint in. Set EDGEKIT_CACHE to one.")
+    return fetch_weights(text, plan.weights_sha256, cache.parent / "weights")
 
 
 def check_capture(captured: Program, against: Reference) -> None:

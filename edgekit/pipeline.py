@@ -158,6 +158,8 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
     check_place(plan.out)
     clock = Clock(progress)
     network = LazyNetwork(plan, clock)
+    if plan.network_key is None:
+        plan = plan.keyed({"program": network.get().fingerprint})
     with staging(plan.out) as folder:
         record = network_stage(plan, folder, cache, clock, network)
         members = [artifact_stage(plan, entry, folder, cache, clock, network) for entry in plan.exporters]
@@ -204,6 +206,7 @@ def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) ->
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
     """The network's record and its reference outputs, which go into the bundle."""
+    assert plan.network_key is not None, "export settles it first"  # noqa: S101
     found = clock.recall("network", cache, plan.network_key, folder, NetworkRecord)
     if found is not None:
         return found

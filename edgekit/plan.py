@@ -4,7 +4,7 @@ A plan is what `--dry-run` prints. It is also where cache keys come from, so a s
 found without building the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,10 @@ from edgekit.cache import source_hash, stage_key, tool_versions
 from edgekit.errors import MissingExtraError, MisuseError, UnknownNameError, WeightsError
 from edgekit.exporters import EXPORTERS, Exporter
 from edgekit.files import sha256
-from edgekit.models.cards import card, check_input, check_kernel_policy, text
+from edgekit.intake import resolve
+from edgekit.intake.fetch import check_address, check_hash, is_url
+from edgekit.intake.source import Source
+from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.quant.recipe import DEFAULT_RECIPE, RECIPES
 from edgekit.targets.board import load_board
 from edgekit.version import __version__
@@ -35,10 +38,12 @@ class Request:
     precision: str = DEFAULT_RECIPE
     shape: Shape | None = None
     kernel_policy: str | None = None
-    weights: Path | None = None
+    weights: Path | str | None = None
+    sha256: str | None = None
     ema: bool = False
     seed: int = 0
     out: Path | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,14 @@ class Plan:
     """What will be done.
 
     Attributes:
-        network_key: Cache key of the network: captured, materialised, with its reference outputs.
-        artifact_keys: Cache key of each artifact, by format.
+        source: Where the network comes from.
+        network_key: Cache key of the network: captured, materialised, with its reference outputs. None until the
+            network is captured, where only its fingerprint can tell what it is.
+        artifact_keys: Cache key of each artifact, by format; empty as long.
     """
 
     request: Request
+    source: Source
     card: ModelCard
     input: TensorSpec
     kernel_policy: str | None
@@ -58,7 +66,7 @@ class Plan:
     exporters: tuple[Exporter, ...]
     out: Path
     metadata: dict[str, str]
-    network_key: str
+    network_key: str | None
     artifact_keys: dict[str, str]
     tools: dict[str, str]
 
@@ -66,6 +74,15 @@ class Plan:
     def stem(self) -> str:
         """File name of the artifacts without its ending."""
         return f"{self.card.name}.{self.request.precision}"
+
+    def keyed(self, identity: dict[str, str]) -> "Plan":
+        """The plan with its cache keys, given what decides the network."""
+        key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, identity)
+        keys = {
+            entry.format: stage_key("artifact", key, entry.format, tool_versions(entry.packages))
+            for entry in self.exporters
+        }
+        return replace(self, network_key=key, artifact_keys=keys)
 
 
 def make_plan(request: Request) -> Plan:
@@ -75,38 +92,41 @@ def make_plan(request: Request) -> Plan:
         MisuseError: A name, size or option that does not exist or does not fit.
         MissingExtraError: A format needs a package that is not installed.
     """
-    for path in filter(None, (request.weights, request.out)):
-        check_text(path)
-    model = card(request.model)
+    for path in (request.weights, request.out):
+        if path is not None:
+            check_text(Path(path))
+    source = resolve(request.model, trust=request.trust)
+    model = source.card(request.shape)
     shape = request.shape or model.input_shape
     check_input(model, shape)
     policy = check_kernel_policy(model, request.kernel_policy)
     exporters = choose_exporters(request)
-    weights_sha256 = hash_weights(request.weights) if request.weights else None
+    weights_sha256 = settle_weights(request)
+    if request.weights and source.weights == "fixed":
+        raise WeightsError(f"{source.text} brings its own weights, which --weights cannot replace. Leave it out.")
     if request.ema and request.weights is None:
         raise MisuseError("--ema chooses a section of a checkpoint; give the checkpoint with --weights.")
     weights: dict[str, object] = {"sha256": weights_sha256, "ema": request.ema}
     if request.weights is None:
-        weights = {"seed": request.seed}
-    metadata = describe(model, shape, policy, weights, request.precision)
+        weights = {"seed": request.seed} if source.weights == "seeded" else {"model": source.text}
+    metadata = describe(source.text, model, shape, policy, weights, request.precision)
     tools = tool_versions((*_NETWORK_PACKAGES, *(name for entry in exporters for name in entry.packages)))
-    network_key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), metadata)
-    return Plan(
+    plan = Plan(
         request=request,
+        source=source,
         card=model,
         input=TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW"),
         kernel_policy=policy,
         weights_sha256=weights_sha256,
         exporters=exporters,
-        out=request.out or default_out(request, shape, policy),
+        out=request.out or default_out(request, model.name, shape, policy),
         metadata=metadata,
-        network_key=network_key,
-        artifact_keys={
-            entry.format: stage_key("artifact", network_key, entry.format, tool_versions(entry.packages))
-            for entry in exporters
-        },
+        network_key=None,
+        artifact_keys={},
         tools=tools,
     )
+    identity = source.identity()
+    return plan if identity is None else plan.keyed(identity)
 
 
 def choose_exporters(request: Request) -> tuple[Exporter, ...]:
@@ -132,6 +152,26 @@ def choose_exporters(request: Request) -> tuple[Exporter, ...]:
         if missing and entry.extra:
             raise MissingExtraError(missing[0], entry.extra, f"{entry.format} export")
     return chosen
+
+
+def settle_weights(request: Request) -> str | None:
+    """SHA-256 of the checkpoint, which one at an address must come with; nothing is fetched here.
+
+    Raises:
+        MisuseError: An address of a kind that is not fetched, or without a hash; a hash without a file.
+        WeightsError: The file cannot be read, or has another hash than the one given.
+    """
+    if request.weights is None:
+        if request.sha256:
+            raise MisuseError("--sha256 is the hash of a checkpoint; give the checkpoint with --weights.")
+        return None
+    if is_url(str(request.weights)):
+        check_address(str(request.weights))
+        return check_hash(str(request.weights), request.sha256)
+    found = hash_weights(Path(request.weights))
+    if request.sha256 and found != check_hash(str(request.weights), request.sha256):
+        raise WeightsError(f"{request.weights} has SHA-256 {found}, not {request.sha256}. It is another file.")
+    return found
 
 
 def hash_weights(path: Path) -> str:
@@ -164,7 +204,7 @@ def check_text(path: Path) -> None:
 
 
 def describe(
-    model: ModelCard, shape: Shape, policy: str | None, weights: dict[str, object], precision: str
+    named: str, model: ModelCard, shape: Shape, policy: str | None, weights: dict[str, object], precision: str
 ) -> dict[str, str]:
     """What every artifact says about itself, in its own metadata."""
     entries = {
@@ -175,17 +215,17 @@ def describe(
         "preprocessing": msgspec.json.encode(model.preprocessing).decode(),
         "weights": msgspec.json.encode(weights).decode(),
         "version": __version__,
-        "resolution": f"locked to {text(shape[2:])}; for another size: edgekit export {model.name} --input NxCxHxW",
+        "resolution": f"locked to {text(shape[2:])}; for another size: edgekit export {named} --input NxCxHxW",
     }
     if policy is not None:
         entries["kernel_policy"] = policy
     return {f"edgekit.{key}": value for key, value in entries.items()}
 
 
-def default_out(request: Request, shape: Shape, policy: str | None) -> Path:
+def default_out(request: Request, name: str, shape: Shape, policy: str | None) -> Path:
     """`edgekit-out/<model>-<size>-<target>`, with what differs from the usual added."""
     height, width = shape[2:]
     size = str(height) if height == width else text((height, width))
     batch = f"-n{shape[0]}" if shape[0] > 1 else ""
     kernel = f"-{policy}" if request.kernel_policy else ""
-    return Path("edgekit-out") / f"{request.model}-{size}{batch}{kernel}-{request.target}"
+    return Path("edgekit-out") / f"{name}-{size}{batch}{kernel}-{request.target}"

@@ -27,7 +27,7 @@ from edgekit.models.weights import random_weights
 from edgekit.network import Network, lower, model_forward
 from edgekit.passes.base import Proven, apply
 from edgekit.passes.materialise import MATERIALISE
-from edgekit.program import Program, stats
+from edgekit.program import Program, fingerprint, stats
 from edgekit.reference import model_in_float64
 from edgekit.verify import reference
 
@@ -82,6 +82,7 @@ def make_network(config: ParCNetV2Config, side: int) -> Network:
         weights=weights,
         reference=against,
         captured=stats(captured),
+        fingerprint=fingerprint(captured),
         certificates=tuple(certificates),
         proven=proven,
         programs=programs,

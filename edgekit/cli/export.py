@@ -38,7 +38,9 @@ def export(
     precision: str,
     shape: "Shape | None",
     kernel_policy: str | None,
-    weights: Path | None,
+    weights: str | None,
+    sha256: str | None,
+    trust: bool,
     ema: bool,
     seed: int,
     out: Path | None,
@@ -64,6 +66,8 @@ def export(
         shape=shape,
         kernel_policy=kernel_policy,
         weights=weights,
+        sha256=sha256,
+        trust=trust,
         ema=ema,
         seed=seed,
         out=out,
@@ -99,12 +103,20 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
     from edgekit.models.cards import text
 
     steps: list[dict[str, Any]] = [
-        {"stage": "network", "makes": "captured, materialised", "cached": cache.holds(plan.network_key)}
+        {
+            "stage": "network",
+            "makes": "captured, materialised",
+            "cached": plan.network_key is not None and cache.holds(plan.network_key),
+        }
     ]
     for entry in plan.exporters:
         files = [f"{plan.stem}{suffix}" for suffix in entry.suffixes]
         steps.append(
-            {"stage": entry.format, "makes": " ".join(files), "cached": cache.holds(plan.artifact_keys[entry.format])}
+            {
+                "stage": entry.format,
+                "makes": " ".join(files),
+                "cached": cache.holds(plan.artifact_keys.get(entry.format, "")),
+            }
         )
     if as_json:
         print_json({"bundle": str(plan.out), "input": text(plan.input.shape), "stages": steps})

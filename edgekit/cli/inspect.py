@@ -26,7 +26,9 @@ def inspect(
     what: str,
     shape: "Shape | None",
     kernel_policy: str | None,
-    weights: Path | None,
+    weights: str | None,
+    sha256: str | None,
+    trust: bool,
     ema: bool,
     seed: int,
     depth: int,
@@ -48,14 +50,28 @@ def inspect(
         refuse_options(what)
         print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
         return
-    request = Request(model=what, shape=shape, kernel_policy=kernel_policy, weights=weights, ema=ema, seed=seed)
+    request = Request(
+        model=what,
+        shape=shape,
+        kernel_policy=kernel_policy,
+        weights=weights,
+        sha256=sha256,
+        trust=trust,
+        ema=ema,
+        seed=seed,
+    )
     found = look(request, depth, kernels, quiet=as_json)
     print_json({"inspection": found}) if as_json else show_network(what, found)
 
 
 def means_bundle(what: str) -> bool:
-    """Whether the argument is a folder, or a path that should be one; names of models have no slash."""
-    return "/" in what or os.sep in what or os.path.isdir(what)  # noqa: PTH112 - says no where pathlib raises
+    """Whether the argument is a folder; one that holds no bundle does not hide the model it has the name of."""
+    from edgekit.bundle import MANIFEST
+    from edgekit.models.cards import CARDS
+
+    # os.path says no where pathlib raises, as for a folder that another user closed.
+    has_manifest = os.path.isfile(os.path.join(what, MANIFEST))  # noqa: PTH113, PTH118
+    return has_manifest or (os.path.isdir(what) and what not in CARDS)  # noqa: PTH112
 
 
 def refuse_options(bundle: str) -> None:

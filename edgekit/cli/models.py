@@ -33,10 +33,10 @@ def show_list(cards: "list[ModelCard]") -> None:
 
     printer = console()
     wide = printer.width >= WIDE
-    listing = table("Models", "name", ">parameters", ">MACs", "input", *(["weights"] if wide else []), "what it is")
+    listing = table("Models", "name", ">parameters", ">MACs", "input", *(("weights", "what it is") if wide else ()))
     for card in cards:
         figures = (count(card.parameters), count(card.macs), text(card.input_shape))
-        listing.add_row(card.name, *figures, *([card.weights_licence] if wide else []), card.summary)
+        listing.add_row(card.name, *figures, *((card.weights_licence, card.summary) if wide else ()))
     printer.print(listing)
 
 

@@ -14,8 +14,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(path_type=Path, readable=False)
 """A path as it is written; whether it can be used is for the command to say, in its own words."""
 
-MAX_SEED = 2**63 - 1
-"""The largest number that every reader of JSON and every generator takes."""
+MAX_SEED = 999_999_999
+"""More than enough, and nothing that a generator or a reader of JSON stumbles over."""
 
 
 class InputShape(click.ParamType[Shape]):
@@ -92,9 +92,11 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--weights",
-            type=PATH,
-            help="Checkpoint (.safetensors, .pth, .pt). Without it the weights are random.",
+            metavar="FILE|URL",
+            help="Checkpoint (.safetensors, .pth, .pt). Without it the weights are random, or those MODEL comes with.",
         ),
+        click.option("--sha256", help="What the checkpoint must hash to; needed for a URL."),
+        click.option("--trust", is_flag=True, help="Read a .pt2 that could run code while it is read."),
         click.option("--ema", is_flag=True, help="Take the checkpoint's moving average (state_dict_ema)."),
         click.option(
             "--seed",

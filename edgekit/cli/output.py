@@ -86,6 +86,8 @@ def weights_text(weights: WeightsSource) -> str:
             f"RANDOM weights (seed {weights.seed}): right for latency, memory and parity, meaningless for accuracy. "
             "Give trained ones with --weights."
         )
+    if weights.kind == "model":
+        return f"those the model came with (sha256 {(weights.sha256 or '')[:12]}…)"
     section = f", section {weights.section}" if weights.section else ""
     notes = "".join(f"; {note}" for note in weights.notes)
     return f"{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section}){notes}"

@@ -190,6 +190,13 @@ def test_a_constant_that_the_model_converts_is_folded_like_any_other(function: C
     assert operator_counts(after) == {"mul": 1}
 
 
+def test_a_tensor_that_the_model_makes_as_it_runs_is_a_constant_too() -> None:
+    """`torch.tensor(...)` in `forward` comes out as a lifted copy and a `detach_`, which writes nothing."""
+    program = captured(lambda x, w: x * (w * torch.tensor([1.0, 2.0, 3.0, 4.0])), (2, 4), (4,))
+    after, _ = materialised(FoldConstants(), program, (2, 4), ROUNDED_ONCE_DB)
+    assert operator_counts(after) == {"mul": 1}
+
+
 def test_an_integer_table_stays_integer() -> None:
     table = torch.tensor([3, 1, 2, 0])
     program = captured(lambda x, t: x[:, t.flip(0)], (2, 4), buffer=table)

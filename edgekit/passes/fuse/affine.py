@@ -33,7 +33,10 @@ ZERO: Pair = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A linear operator; `make` gives W as (O, I / groups, Kh, Kw). `unit` says that it is the identity."""
+    """A linear operator; `make` gives W as (O, I / groups, Kh, Kw).
+
+    `unit` is 1 for the identity and -1 for its negative.
+    """
 
     outputs: int
     inputs: int
@@ -43,12 +46,17 @@ class Operator:
     stride: Pair = ONE
     dilation: Pair = ONE
     offset: Pair = ZERO
-    unit: bool = False
+    unit: int = 0
 
     @property
     def diagonal(self) -> bool:
         """Whether this is one factor per channel."""
-        return self.pointwise and self.groups == self.inputs == self.outputs
+        return self.pointwise and self.depthwise
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output reads the channel of its own number alone."""
+        return self.groups == self.inputs == self.outputs
 
     @property
     def pointwise(self) -> bool:
@@ -63,7 +71,7 @@ class Operator:
 
 def identity(channels: int) -> Operator:
     """The operator that changes nothing."""
-    return replace(scale(channels, lambda: torch.ones(channels, dtype=torch.float64)), unit=True)
+    return replace(scale(channels, lambda: torch.ones(channels, dtype=torch.float64)), unit=1)
 
 
 def scale(channels: int, factors: Make) -> Operator:
@@ -75,7 +83,8 @@ def times(operator: Operator, factor: float) -> Operator:
     """The operator multiplied by a number."""
     if factor == 1.0:
         return operator
-    return replace(operator, make=lambda: operator.make() * factor, unit=False)
+    unit = -operator.unit if factor == -1.0 else 0
+    return replace(operator, make=lambda: operator.make() * factor, unit=unit)
 
 
 def average(channels: int, kernel: Pair, stride: Pair, padding: Pair, divisor: int) -> Operator:
@@ -95,7 +104,7 @@ def average(channels: int, kernel: Pair, stride: Pair, padding: Pair, divisor: i
 
 def zero_pad(channels: int, before: Pair) -> Operator:
     """Zero padding: the identity, moved down and right."""
-    return replace(identity(channels), offset=before, unit=False)
+    return replace(identity(channels), offset=before, unit=0)
 
 
 def with_groups(weight: Tensor, have: int, want: int) -> Tensor:
@@ -113,9 +122,9 @@ def with_groups(weight: Tensor, have: int, want: int) -> Tensor:
 
 def compose(second: Operator, first: Operator) -> Operator:
     """The operator that applies `first`, then `second`; `inexact` tells where the border forbids it."""
-    if first.unit:
+    if first.unit == 1:
         return second
-    if second.unit:
+    if second.unit == 1:
         return first
     groups = gcd(first.groups, second.groups)
     step = _pairwise(lambda s, d: s * d, first.stride, second.dilation)
@@ -142,22 +151,36 @@ def _grid(taps2: int, step: int, taps1: int, dilation: int) -> Pair:
 def _compose_weights(
     second: Operator, first: Operator, groups: int, step: Pair, dilation: Pair, kernel: Pair
 ) -> Tensor:
-    """The composed kernel: one matrix product for each tap of the second operator."""
-    middle = first.outputs // groups
-    # (O, M / g, k..) -> (g, O / g, M / g, k..);  (M, I / g, k..) -> (g, M / g, I / g * k..)
-    outer = with_groups(second.make(), second.groups, groups).reshape(groups, -1, middle, *second.kernel)
-    inner = with_groups(first.make(), first.groups, groups)
-    taps = inner.shape[1:]
-    inner = inner.reshape(groups, middle, -1)
-    result = inner.new_zeros(second.outputs, taps[0], *kernel)
+    """The composed kernel: one product of matrices for each tap of the second operator."""
+    product = _tap_product(second, first, groups)
+    if second.kernel == ONE:
+        return product(0, 0)
+    taps = (first.inputs // groups, *first.kernel)
+    result = torch.zeros(second.outputs, taps[0], *kernel, dtype=torch.float64)
     stride = [max(d1 // d, 1) for d1, d in zip(first.dilation, dilation, strict=True)]
+    height, width = (s * (k - 1) + 1 for s, k in zip(stride, first.kernel, strict=True))
     for row in range(second.kernel[0]):
         for column in range(second.kernel[1]):
-            product = (outer[..., row, column] @ inner).reshape(second.outputs, *taps)
             top, left = row * step[0] // dilation[0], column * step[1] // dilation[1]
-            height, width = stride[0] * (first.kernel[0] - 1) + 1, stride[1] * (first.kernel[1] - 1) + 1
-            result[:, :, top : top + height : stride[0], left : left + width : stride[1]] += product
+            result[:, :, top : top + height : stride[0], left : left + width : stride[1]] += product(row, column)
     return result
+
+
+def _tap_product(second: Operator, first: Operator, groups: int) -> Callable[[int, int], Tensor]:
+    """What one tap of the second operator makes of the first's kernel, as (O, I / groups, Kh, Kw) of the first."""
+    outer, inner = second.make(), first.make()
+    taps = (second.outputs, first.inputs // groups, *first.kernel)
+    middle = first.outputs // groups
+    if second.depthwise:  # each output reads the one channel of its own: no matrix product
+        return lambda row, column: outer[:, :, row, column, None, None] * inner
+    if first.depthwise:  # (O, M / g) times the channels' own taps, which repeat for the outputs of a group
+        own = inner.reshape(groups, 1, middle, *first.kernel)
+        wide = outer.reshape(groups, -1, middle, *second.kernel)
+        return lambda row, column: (wide[..., row, column, None, None] * own).reshape(taps)
+    # (O, M / g, k..) -> (g, O / g, M / g, k..);  (M, I / g, k..) -> (g, M / g, I / g * k..)
+    wide = with_groups(outer, second.groups, groups).reshape(groups, -1, middle, *second.kernel)
+    flat = with_groups(inner, first.groups, groups).reshape(groups, middle, -1)
+    return lambda row, column: (wide[..., row, column] @ flat).reshape(taps)
 
 
 def inexact(second: Operator, first: Operator, sizes: tuple[Pair, Pair, Pair], *, shift: bool) -> str | None:
@@ -195,9 +218,13 @@ def add(a: Operator, b: Operator) -> Operator | None:
     axes = [_common_axis(a, b, axis) for axis in (0, 1)]
     dilation, offset, kernel = (_pair(column) for column in zip(*axes, strict=True))
 
+    grid = (groups, kernel, dilation, offset)
+
     def make() -> Tensor:
-        total = torch.zeros(a.outputs, a.inputs // groups, *kernel, dtype=torch.float64)
-        for part in (a, b):
+        full = next((p for p in (a, b) if (p.groups, p.kernel, p.dilation, p.offset) == grid), None)
+        size = (a.outputs, a.inputs // groups, *kernel)
+        total = full.make().clone() if full else torch.zeros(size, dtype=torch.float64)
+        for part in (part for part in (a, b) if part is not full):
             step = [max(d1 // d, 1) for d1, d in zip(part.dilation, dilation, strict=True)]
             start = [(t - t1) // d for t, t1, d in zip(offset, part.offset, dilation, strict=True)]
             stop = [lead + s * (taps - 1) + 1 for lead, s, taps in zip(start, step, part.kernel, strict=True)]
@@ -233,7 +260,7 @@ def stack(parts: list[Operator]) -> Operator | None:
         outputs=sum(part.outputs for part in parts),
         groups=1,
         make=lambda: torch.cat([with_groups(part.make(), part.groups, 1) for part in parts]),
-        unit=False,
+        unit=0,
     )
 
 
@@ -241,7 +268,7 @@ def rows(operator: Operator, start: int, stop: int) -> Operator | None:
     """Outputs `start` to `stop` alone; None for an operator of several groups."""
     if operator.groups != 1:
         return None
-    return replace(operator, outputs=stop - start, make=lambda: operator.make()[start:stop], unit=False)
+    return replace(operator, outputs=stop - start, make=lambda: operator.make()[start:stop], unit=0)
 
 
 def applied_to_constant(operator: Operator, values: Tensor) -> Tensor:

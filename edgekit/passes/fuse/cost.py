@@ -3,7 +3,7 @@
 Costs compare by MACs first, so that nothing is merged into something that multiplies more; then by what moves through
 memory, which is what removing an operator saves; then by parameters.
 
-    moves = elements written + OPERATOR_MOVES for each operator
+    moves = elements written + weights read + OPERATOR_MOVES for each operator
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from edgekit.macs import node_macs
 from edgekit.passes.fuse.affine import Operator, Pair
-from edgekit.passes.fuse.forms import Form, Layout, multiplications
+from edgekit.passes.fuse.forms import Form, Layout
 
 OPERATOR_MOVES = 4096
 """Starting an operator takes about as long as moving this many elements."""
@@ -85,27 +85,31 @@ def form_cost(form: Form, layouts: Callable[[Node], Layout], out: Layout, positi
         if operator.unit:
             continue
         if operator.diagonal:
-            total = total.plus(Cost(0, written, out.channels))
+            total = total.plus(Cost(0, written + out.channels, out.channels))
             continue
-        placed = place(operator, layouts(term.source).size, out.size)
-        if placed is None:
+        weights = _written_weights(operator, layouts(term.source), out)
+        if weights is None:
             return None
         has_weight = True
-        taps = prod(k + p.before + p.after for k, p in zip(operator.kernel, placed, strict=True))
-        weights = operator.outputs * (operator.inputs // operator.groups) * taps
-        total = total.plus(Cost(weights * positions, written, weights))
+        total = total.plus(Cost(weights * positions, written + weights, weights))
     if form.shift is not None:
-        total = total.plus(Cost(0, 0 if has_weight else written, out.channels))
+        total = total.plus(Cost(0, out.channels + (0 if has_weight else written), out.channels))
     return total
+
+
+def _written_weights(operator: Operator, source: Layout, out: Layout) -> int | None:
+    """Weights of the layer that an operator is written as; None where there is no such layer."""
+    if out.axis == out.rank - 1:
+        return operator.outputs * operator.inputs if operator.pointwise else None
+    placed = place(operator, source.size, out.size) if (out.axis, out.rank) == (1, 4) else None
+    if placed is None:
+        return None
+    taps = prod(k + p.before + p.after for k, p in zip(operator.kernel, placed, strict=True))
+    return operator.outputs * (operator.inputs // operator.groups) * taps
 
 
 def node_cost(node: Node, parameters: int) -> Cost:
     """What a node costs as it is."""
     value = node.meta["val"]
     elements = value.numel() if hasattr(value, "numel") else sum(part.numel() for part in value)
-    return Cost(node_macs(node), elements + OPERATOR_MOVES, parameters)
-
-
-def macs_of(form: Form, positions: int) -> int:
-    """MACs of a form, for telling why it was not written."""
-    return sum(multiplications(term.operator) for term in form.terms) * positions
+    return Cost(node_macs(node), elements + parameters + OPERATOR_MOVES, parameters)

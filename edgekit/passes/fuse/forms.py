@@ -86,6 +86,7 @@ class Layout:
     """Where the channels of a node's value are, how many, and its height and width (1 where it is no map)."""
 
     axis: int
+    rank: int
     channels: int
     size: Pair
 
@@ -175,12 +176,13 @@ def multiplications(operator: Operator) -> int:
 
 
 def merged(terms: list[Term], new: Term) -> list[Term]:
-    """The terms with one more; it joins the first one on the same source with which it costs no more MACs than apart."""
+    """The terms with one more; it joins the first one on the same source that costs no more MACs with it than apart."""
     for index, term in enumerate(terms):
         if term.source is not new.source:
             continue
         joint = affine.add(term.operator, new.operator)
         apart = multiplications(term.operator) + multiplications(new.operator)
         if joint is not None and multiplications(joint) <= apart:
-            return [*terms[:index], Term(term.source, joint), *terms[index + 1 :]]
+            # What was too dear to join one of the two may be cheap for both together.
+            return merged([*terms[:index], *terms[index + 1 :]], Term(term.source, joint))
     return [*terms, new]

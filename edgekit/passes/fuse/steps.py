@@ -5,11 +5,11 @@
     avg_pool2d(x, k)           1 / k^2 on k x k taps, depthwise
     x * c, x / c, x + c, -x    scale c or shift c, for a number or one value per channel
     linear(x, w, b)            a 1x1 kernel on the last axis
+
+Readers of nodes they cannot read answer None; where a node could be linear but is not, they raise with the reason.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -18,107 +18,34 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.passes.fuse import affine
-from edgekit.passes.fuse.affine import ONE, Operator, Pair
-from edgekit.passes.fuse.forms import Apply, Layout, Rows, Stack, Step, Sum
-from edgekit.program import Program, arguments, constant, is_getitem, module_path
+from edgekit.passes.fuse.affine import Operator
+from edgekit.passes.fuse.forms import Apply, Rows, Stack, Step, Sum
+from edgekit.passes.fuse.reader import SPLITS, NotLinearError, Reader, pair, shape_of
+from edgekit.program import arguments, is_getitem
 
 _aten = torch.ops.aten
 
 
-class NotLinearError(Exception):
-    """A reader's answer where the node could be linear but is not; the message is the reason that is logged."""
+def step_of(reader: Reader, node: Node) -> Step | None:
+    """A node as a linear step, None where it is none.
+
+    Raises:
+        NotLinearError: It could be one, but for a reason worth telling.
+    """
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dtype is not torch.float32 or value.ndim < 2:
+        return None
+    if is_getitem(node):
+        return _part(reader, node)
+    read = READERS.get(node.target)
+    step = read(reader, node, arguments(node)) if read else None
+    axis = reader.layout(node).axis
+    return step if step is not None and all(reader.layout(used).axis == axis for used in step.operands) else None
 
 
-@dataclass(slots=True)
-class Reader:
-    """Reads the nodes of one program. Layouts and uses of constants are found once."""
-
-    program: Program
-    weight_users: Counter[str] = field(init=False)
-    _axes: dict[Node, int] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        uses = [(user, str(node.target)) for node in self.program.graph.find_nodes(op="get_attr") for user in node.users]
-        self.weight_users = Counter(name for _, name in set(uses))
-        for node in self.program.graph.nodes:
-            self._axes[node] = _axis(node, self._axes)
-
-    def layout(self, node: Node) -> Layout:
-        """Layout of a node's value."""
-        shape, axis = shape_of(node), self._axes[node]
-        size = (shape[2], shape[3]) if axis == 1 and len(shape) == 4 else ONE
-        return Layout(axis, shape[axis] if shape else 1, size)
-
-    def positions(self, node: Node) -> int:
-        """Elements of a node's value for each channel."""
-        return prod(shape_of(node)) // self.layout(node).channels
-
-    def constant(self, node: object) -> Tensor | None:
-        """The constant behind a node."""
-        return constant(self.program, node)
-
-    def step(self, node: Node) -> Step | None:
-        """A node as a linear step, None where it is none.
-
-        Raises:
-            NotLinearError: It could be one, but for a reason worth telling.
-        """
-        value = node.meta.get("val")
-        if not isinstance(value, Tensor) or value.dtype is not torch.float32 or value.ndim < 2:
-            return None
-        if is_getitem(node):
-            return _part(self, node)
-        reader = READERS.get(node.target)
-        return reader(self, node, arguments(node)) if reader else None
-
-    def weight(self, node: object, owner: Node) -> Tensor:
-        """The weight of a layer.
-
-        Raises:
-            NotLinearError: It is computed, or another layer has it too.
-        """
-        value = self.constant(node)
-        if value is None:
-            raise NotLinearError("the weight is computed")
-        name = str(node.target)  # type: ignore[attr-defined]
-        if self.weight_users[name] > 1:
-            others = {
-                module_path(user) or user.name
-                for other in self.program.graph.find_nodes(op="get_attr")
-                if str(other.target) == name
-                for user in other.users
-                if user is not owner
-            }
-            raise NotLinearError(f"weight shared with {', '.join(sorted(others))}")
-        return value
-
-
-def shape_of(node: Node) -> tuple[int, ...]:
-    """The shape of a node's value, () where it has none or several."""
-    return tuple(int(side) for side in getattr(node.meta.get("val"), "shape", ()))
-
-
-_LAST = (_aten.linear.default, _aten.layer_norm.default)
-_FIRST = (_aten.conv2d.default, _aten.conv2d.padding, _aten.batch_norm.default, _aten.avg_pool2d.default)
-
-
-def _axis(node: Node, known: dict[Node, int]) -> int:
-    """The channel axis of a node's value: what its operator says, else that of the operands of the same shape."""
-    rank = len(shape_of(node))
-    if node.target in _LAST:
-        return rank - 1
-    if rank < 2 or node.target in _FIRST:
-        return min(1, max(rank - 1, 0))
-    if node.target is _aten.permute.default:
-        source, dims = node.args[0], node.args[1]
-        return [dim % rank for dim in dims].index(known[source])  # type: ignore[index, union-attr, operator]
-    for operand in node.all_input_nodes:
-        if operand.op != "get_attr" and shape_of(operand) == shape_of(node):
-            return known[operand]
-    return rank - 1 if rank == 3 else 1
-
-
-def _convolution(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
+def _convolution(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
+    if len(shape_of(node)) != 4:
+        return None
     weight = reader.weight(given["weight"], node)
     bias = reader.constant(given["bias"])
     if given["bias"] is not None and bias is None:
@@ -147,7 +74,7 @@ def _linear(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
     return Apply(given["input"], operator, bias.double if bias is not None and bool(bias.any()) else None)
 
 
-def _batch_norm(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
+def _batch_norm(reader: Reader, _: Node, given: dict[str, Any]) -> Step:
     if given["training"]:
         raise NotLinearError("batch norm in training mode")
     mean, variance = (reader.constant(given[name]) for name in ("running_mean", "running_var"))
@@ -173,7 +100,9 @@ def _batch_norm(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
     return Apply(given["input"], affine.scale(channels, factors), shift)
 
 
-def _average_pool(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
+def _average_pool(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
+    if len(shape_of(node)) != 4:
+        return None
     kernel, padding = pair(given["kernel_size"]), pair(given["padding"])
     stride = pair(given["stride"]) if given["stride"] else kernel
     if padding != (0, 0) and not given["count_include_pad"] and not given["divisor_override"]:
@@ -234,8 +163,7 @@ def _quotient(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
 
 
 def _negative(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
-    channels = reader.layout(node).channels
-    return Sum((given["self"],), (-1.0,)) if channels else Sum((given["self"],), (-1.0,))
+    return Apply(given["self"], affine.times(affine.identity(reader.layout(node).channels), -1.0))
 
 
 def _sum(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
@@ -284,13 +212,13 @@ def _slice(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
     return Rows(source, start, start + reader.layout(node).channels)
 
 
-def pair(value: Sequence[int] | int) -> Pair:
-    """A two-sided argument that may have been given once for both sides."""
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+def _narrow(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
+    source, axis = given["self"], reader.layout(node).axis
+    if given["dim"] % len(shape_of(node)) != axis or not isinstance(given["start"], int):
+        return None
+    start = given["start"] % reader.layout(source).channels
+    return Rows(source, start, start + int(given["length"]))
 
-
-SPLITS = (_aten.chunk.default, _aten.split.Tensor, _aten.split_with_sizes.default)
-"""Operators that give a tuple of parts."""
 
 READERS: dict[object, Callable[[Reader, Node, dict[str, Any]], Step | None]] = {
     _aten.conv2d.default: _convolution,
@@ -314,5 +242,6 @@ READERS: dict[object, Callable[[Reader, Node, dict[str, Any]], Step | None]] = {
     _aten.sub.Tensor: _sum,
     _aten.cat.default: _concatenation,
     _aten.slice.Tensor: _slice,
+    _aten.narrow.default: _narrow,
 }
 """Operator to its reader."""

@@ -1,0 +1,228 @@
+"""A network from a function, class or module object of the user's: `package.module:callable`, `file.py:callable`.
+
+It is called without arguments and returns an `nn.Module`, or the module and example inputs. It runs under torch seed 0,
+so weights it does not load are the same every time. The working folder is importable, as for `python -m`; for a file,
+its own folder is too, as for `python file.py`.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.artifact import ModelCard, Shape, SizeRule, TensorSpec
+from edgekit.errors import ModelError
+from edgekit.intake.adapt import adapt, required_inputs, unwrapped
+from edgekit.intake.sheet import DEFAULT_SHAPE, Sheet, make_card, read_sheet
+from edgekit.intake.source import Asked, Built, WeightsPolicy
+from edgekit.intake.user_code import run_user_code, search_path_text, user_place
+from edgekit.intake.zoo import INPUT_NAME, no_kernel_policy
+
+SEED = 0
+
+
+class CallableSource:
+    """A network that the user's own code makes, with the weights it comes with."""
+
+    weights: WeightsPolicy = "own"
+
+    def __init__(self, text: str, attribute: str, *, module: str = "", file: Path | None = None) -> None:
+        self.text = text
+        self.name = f"{file.stem if file else module.rpartition('.')[2]}-{attribute}".replace(".", "-")
+        self._attribute = attribute
+        self._module = module
+        self._file = file
+
+    def identity(self) -> None:
+        """None: what code computes depends on everything it imports and reads, so no hash of a file is enough."""
+
+    def card(self, asked: Asked = None) -> ModelCard:
+        sheet = self._called[2]
+        notes = (
+            ()
+            if asked or sheet.input_shape or self._called[1]
+            else (
+                f"No input size is known; {'x'.join(map(str, DEFAULT_SHAPE))} is assumed. Give another with --input.",
+            )
+        )
+        return make_card(self.name, "user", sheet, self.build(asked), SizeRule(), notes)
+
+    def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:
+        no_kernel_policy(self.text, kernel_policy)
+        model, examples, sheet = self._called
+        return adapt(model, input_specs(model, asked, examples, sheet, self.text), sheet.outputs, doing=self.text)
+
+    @functools.cached_property
+    def _called(self) -> tuple[nn.Module, tuple[Tensor, ...], Sheet]:
+        """The network, the example inputs that came with it, and its data sheet; the user's code runs once."""
+        with importable(self._file), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            found = find(load_file(self._file) if self._file else load_module(self._module), self._attribute, self.text)
+            model, examples = call(found, self.text)
+        return model, examples, read_sheet(found, model)
+
+
+@contextmanager
+def importable(file: Path | None) -> Iterator[None]:
+    """Makes the working folder, and a file's own folder, importable within the block."""
+    added = [str(file.resolve().parent)] if file else []
+    saved = list(sys.path)
+    sys.path[:0] = [folder for folder in (*added, str(Path.cwd())) if folder not in sys.path]
+    try:
+        yield
+    finally:
+        sys.path[:] = saved
+
+
+def load_module(name: str) -> ModuleType:
+    """Imports a module.
+
+    Raises:
+        ModelError: There is none of that name, or its code fails.
+    """
+    try:
+        return run_user_code(f"Importing {name}", lambda: importlib.import_module(name))
+    except ModelError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            raise missing_module(name, cause) from cause
+        raise
+
+
+def missing_module(wanted: str, error: ModuleNotFoundError) -> ModelError:
+    """The message for a module that is not there: the one asked for, or one that it imports."""
+    missing = error.name or ""
+    if wanted == missing or wanted.startswith(f"{missing}."):
+        return ModelError(
+            f"There is no module {missing!r}. It was looked for in: {search_path_text(sys.path)}. "
+            "Run edgekit in the folder that holds it, or install it."
+        )
+    place = user_place(error)
+    return ModelError(
+        f"{wanted} imports {missing!r}{f' at {place}' if place else ''}, which is not installed and not in: "
+        f"{search_path_text(sys.path)}."
+    )
+
+
+def load_file(path: Path) -> ModuleType:
+    """Runs a Python file as a module of its own.
+
+    Raises:
+        ModelError: Its code fails.
+    """
+    name = f"edgekit_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{path} is no Python file.")
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
+    sys.modules[name] = module  # dataclasses and pickling look a class's module up there
+    try:
+        run_user_code(f"Loading {path}", lambda: loader.exec_module(module))
+    except ModelError as error:
+        del sys.modules[name]
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise missing_module(str(path), error.__cause__) from error.__cause__
+        raise
+    return module
+
+
+def find(module: ModuleType, attribute: str, text: str) -> object:
+    """The attribute of a module, dots included.
+
+    Raises:
+        ModelError: It has none of that name; the message names the closest.
+    """
+    found: object = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            public = [
+                other for other in dir(found) if not other.startswith("_") and callable(getattr(found, other, None))
+            ]
+            close = get_close_matches(name, public, n=3, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"It has: {', '.join(public) or 'nothing'}."
+            raise ModelError(f"{text}: there is no {name!r} in it. {hint}")
+        found = getattr(found, name)
+    return found
+
+
+def call(found: object, text: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network a callable returns, and the example inputs with it.
+
+    Raises:
+        ModelError: It fails, takes arguments, or returns something else.
+    """
+    if isinstance(found, nn.Module):
+        return found, ()
+    if not callable(found):
+        raise ModelError(f"{text} is {type(found).__name__}. Give a function or class that returns an nn.Module.")
+    if needed := arguments_needed(found):
+        raise ModelError(
+            f"{text} needs arguments: {', '.join(needed)}. It is called without any, so write a function that fills "
+            f"them in: def build(): return {text.rpartition(':')[2]}(...)"
+        )
+    result = run_user_code(text, found)
+    model, examples = result if isinstance(result, tuple) and len(result) == 2 else (result, ())
+    examples = tuple(examples) if isinstance(examples, (tuple, list)) else (examples,)
+    if not isinstance(model, nn.Module) or not all(isinstance(example, Tensor) for example in examples):
+        held = "a module, a script or the weights alone" if isinstance(result, Mapping) else type(result).__name__
+        held = "a dictionary, perhaps weights alone" if isinstance(result, Mapping) else held
+        raise ModelError(f"{text} returned {held}. Return an nn.Module, or (module, example inputs as tensors).")
+    return model, examples
+
+
+def arguments_needed(found: object) -> list[str]:
+    """Names of the arguments a callable cannot do without."""
+    assert callable(found)  # noqa: S101 - asked only for callables
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in variable]
+
+
+def input_specs(
+    model: nn.Module, asked: Asked, examples: tuple[Tensor, ...], sheet: Sheet, text: str
+) -> tuple[TensorSpec, ...]:
+    """The inputs of a network: as asked for, else as the examples, else as its sheet says, else one default image.
+
+    Raises:
+        ModelError: The network takes several inputs and not all their sizes are known.
+    """
+    names = required_inputs(unwrapped(model)) or (INPUT_NAME,)
+    if isinstance(asked, Mapping):
+        if missing := [name for name in names if name not in asked and names != (INPUT_NAME,)]:
+            raise ModelError(f"{text} also needs a size for {', '.join(missing)}: {asking_for(names)}")
+        kinds = {name: dtype_of(example) for name, example in zip(names, examples, strict=False)}
+        return tuple(spec(name, shape, kinds.get(name, "float32")) for name, shape in asked.items())
+    if len(names) > 1:
+        if len(examples) != len(names):
+            raise ModelError(f"{text} takes {len(names)} inputs. Give their sizes: {asking_for(names)}")
+        return tuple(spec(name, tuple(each.shape), dtype_of(each)) for name, each in zip(names, examples, strict=True))
+    example = tuple(examples[0].shape) if examples else None
+    kind = dtype_of(examples[0]) if examples else "float32"
+    return (spec(INPUT_NAME, asked or example or sheet.input_shape or DEFAULT_SHAPE, kind),)
+
+
+def asking_for(names: tuple[str, ...]) -> str:
+    """How to give the sizes of several inputs."""
+    return " ".join(f"--input {name}=1x3x224x224" for name in names)
+
+
+def dtype_of(tensor: Tensor) -> str:
+    """A tensor's dtype as a spec has it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def spec(name: str, shape: Shape, dtype: str) -> TensorSpec:
+    """The spec of one input; four sides are an image."""
+    return TensorSpec(name=name, shape=shape, dtype=dtype, layout="NCHW" if len(shape) == 4 else "")

@@ -1,0 +1,124 @@
+"""Recognising channel permutations, however they are written.
+
+    view, transpose, view          a shuffle                  channel_shuffle, index_select
+    stack, flatten                 an interleaved concat      cat, view, transpose, view
+
+A chain of operators that only move elements is run once on the numbers of its elements. Where the result is the input's
+maps in another order, whole and in place, the chain is a permutation: nothing has to be known about how it was written.
+
+    s[:, k] = cat(inputs)[:, order[k]]
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from edgekit.passes.fuse.reader import shape_of
+from edgekit.program import Program, constant
+
+_aten = torch.ops.aten
+
+MOVES = frozenset(
+    {
+        _aten.view.default,
+        _aten.reshape.default,
+        _aten.unflatten.int,
+        _aten.flatten.using_ints,
+        _aten.transpose.int,
+        _aten.permute.default,
+        _aten.contiguous.default,
+        _aten.clone.default,
+        _aten.squeeze.dim,
+        _aten.squeeze.default,
+        _aten.unsqueeze.default,
+        _aten.channel_shuffle.default,
+        _aten.native_channel_shuffle.default,
+        _aten.index_select.default,
+    }
+)
+"""Operators of one tensor that only move its elements."""
+
+_JOINS = (_aten.stack.default, _aten.cat.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """A permutation of the channels of one input, or of several put one after the other."""
+
+    node: Node
+    inputs: tuple[Node, ...]
+    order: Tensor
+    inside: frozenset[Node]
+
+
+def find_shuffles(program: Program, allowed: Callable[[Node], bool]) -> dict[Node, Shuffle]:
+    """Every permutation of channels in a program, by the node that gives its result."""
+    found: dict[Node, Shuffle] = {}
+    taken: set[Node] = set()
+    for node in program.graph.nodes:
+        if node in taken or not allowed(node):
+            continue
+        shuffle = _shuffle_from(program, node)
+        if shuffle is not None:
+            found[shuffle.node] = shuffle
+            taken |= shuffle.inside | {shuffle.node}
+    return found
+
+
+def _shuffle_from(program: Program, head: Node) -> Shuffle | None:
+    """The permutation that starts at a node, if there is one."""
+    if head.target in _JOINS:
+        inputs = tuple(head.args[0])  # type: ignore[arg-type]
+    elif head.target in MOVES:
+        inputs = (head.args[0],)
+    else:
+        return None
+    shapes = [shape_of(used) for used in inputs if isinstance(used, Node) and used.op != "get_attr"]
+    if len(shapes) != len(inputs) or any(
+        len(s) != 4 or (s[0], *s[2:]) != (shapes[0][0], *shapes[0][2:]) for s in shapes
+    ):
+        return None
+    whole = (shapes[0][0], sum(shape[1] for shape in shapes), *shapes[0][2:])
+    numbers = torch.arange(torch.Size(whole).numel()).reshape(whole)
+    values = dict(zip(inputs, torch.split(numbers, [shape[1] for shape in shapes], dim=1), strict=True))
+    return _follow(program, head, inputs, values, whole)
+
+
+def _follow(
+    program: Program, head: Node, inputs: Sequence[Node], values: dict[Node, Tensor], whole: tuple[int, ...]
+) -> Shuffle | None:
+    """Moves the numbers along the chain until they are a permutation of the channels."""
+    chain, node = [head], head
+    while True:
+        values[node] = _move(program, node, values)
+        order = _order_of(values[node], whole)
+        if order is not None and not torch.equal(order, torch.arange(whole[1])):
+            return Shuffle(node, tuple(inputs), order, frozenset(chain[:-1]))
+        followers = list(node.users)
+        if len(followers) != 1 or followers[0].target not in MOVES:
+            return None
+        node = followers[0]
+        chain.append(node)
+
+
+def _move(program: Program, node: Node, values: dict[Node, Tensor]) -> Tensor:
+    def lookup(used: Node) -> Tensor:
+        stored = constant(program, used)
+        return values[used] if stored is None else stored
+
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lookup)
+    return torch.as_tensor(node.target(*args, **kwargs))  # type: ignore[operator]
+
+
+def _order_of(numbers: Tensor, whole: tuple[int, ...]) -> Tensor | None:
+    """The order of the channels, where every element is still at its place in the map and every channel there once."""
+    if tuple(numbers.shape) != whole:
+        return None
+    area = whole[2] * whole[3]
+    order = numbers[0, :, 0, 0] // area
+    expected = torch.arange(torch.Size(whole).numel()).reshape(whole)[:, order]
+    complete = torch.equal(order.sort().values, torch.arange(whole[1]))
+    return order if complete and torch.equal(numbers, expected) else None

@@ -1,0 +1,97 @@
+"""Architectures of timm: small ones, random weights, small sizes."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from edgekit.capture import capture
+from edgekit.errors import MisuseError, ModelError
+from edgekit.intake import resolve
+from edgekit.intake.explain import explain_program
+from edgekit.models.weights import random_weights
+from edgekit.program import run, stats
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timm() -> Iterator[Any]:
+    """timm, where it is installed.
+
+    It imports torchvision. One built for another torch lacks its own compiled operators; declaring two is enough.
+    """
+    library = None
+    try:
+        pytest.importorskip("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+    yield pytest.importorskip("timm")
+    del library
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet10t", (1, 3, 64, 64)),
+        ("mobilenetv3_small_050", (1, 3, 64, 96)),
+        ("test_vit", (1, 3, 96, 96)),
+        ("test_convnext", (1, 3, 64, 64)),
+        ("ghostnet_050", (2, 3, 64, 64)),
+    ],
+)
+def test_architecture_is_captured(name: str, shape: tuple[int, ...]) -> None:
+    built = resolve(f"timm:{name}").build(shape)
+    random_weights(built.original, 0)
+    program = capture(built.model, shape)
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(run(program, image)[0], built.model(image))
+    assert explain_program(program, built.model) is None
+    assert built.outputs == ("logits",)
+    card = resolve(f"timm:{name}").card(shape)
+    assert card.macs == stats(program).macs
+    assert card.parameters == sum(value.numel() for value in built.model.parameters())
+
+
+def test_card_is_the_pretrained_cfg(timm: Any) -> None:
+    config = timm.get_pretrained_cfg("mobilenetv3_small_050")
+    source = resolve("timm:mobilenetv3_small_050")
+    card = source.card()
+    assert card.input_shape == (1, *config.input_size)
+    assert card.preprocessing.mean == config.mean
+    assert card.preprocessing.std == config.std
+    assert card.preprocessing.crop_fraction == config.crop_pct
+    assert card.preprocessing.interpolation == config.interpolation
+    assert (card.classes, card.weights_licence) == (config.num_classes, config.license)
+    assert source.identity() == {"timm": timm.__version__, "name": "mobilenetv3_small_050"}
+    assert source.weights == "seeded"
+
+
+def test_fixed_size_is_built_for_another() -> None:
+    built = resolve("timm:test_vit").build((1, 3, 96, 96))
+    assert built.model(torch.zeros(1, 3, 96, 96)).shape == (1, 1000)
+
+
+def test_size_it_cannot_be_built_for() -> None:
+    with pytest.raises(ModelError, match=r"test_vit.+(97|16)"):
+        resolve("timm:test_vit").build((1, 3, 97, 97))
+
+
+def test_one_channel_is_built() -> None:
+    assert resolve("timm:resnet10t").build((1, 1, 64, 64)).model(torch.zeros(1, 1, 64, 64)).shape == (1, 1000)
+
+
+def test_unknown_architecture_names_the_closest() -> None:
+    with pytest.raises(MisuseError, match=r"timm \d.+ has no architecture named 'resnet10x'. Did you mean resnet10t"):
+        resolve("timm:resnet10x").card()
+
+
+@pytest.mark.parametrize("text", ["resnet10t?pretrained", "hf-hub:someone/net"])
+def test_downloads_are_refused(text: str) -> None:
+    with pytest.raises(MisuseError, match=r"which edgekit does not fetch by itself. Write timm:NAME and give the file"):
+        resolve(f"timm:{text}")

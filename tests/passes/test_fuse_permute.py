@@ -1,0 +1,139 @@
+"""Channel permutations: folded into the weights behind them, or left with the reason."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekit.program import operator_counts
+from tests.passes.test_fuse import Calls, conv, fused, norm, reasons
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def by_view(x: Tensor, groups: int = 2) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+def by_unflatten(x: Tensor) -> Tensor:
+    return torch.unflatten(x, 1, (4, 2)).transpose(1, 2).flatten(1, 2)
+
+
+def by_operator(x: Tensor) -> Tensor:
+    return torch.channel_shuffle(x, 2)
+
+
+def by_index(x: Tensor) -> Tensor:
+    return x.index_select(1, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0]))
+
+
+def interleaved(x: Tensor) -> Tensor:
+    return torch.stack((x.relu(), x.sigmoid()), dim=2).flatten(1, 2)
+
+
+SHUFFLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "view": by_view,
+    "unflatten": by_unflatten,
+    "operator": by_operator,
+}
+
+
+@pytest.mark.parametrize("name", SHUFFLES)
+def test_a_shuffle_becomes_an_order_of_weights(name: str) -> None:
+    torch.manual_seed(0)
+    model = Calls(
+        lambda m, x: m.point(torch.relu(m.norm(m.depth(SHUFFLES[name](torch.tanh(m.first(x))))))).mean((2, 3)),
+        first=conv(1),
+        depth=conv(groups=8),
+        norm=norm(),
+        point=conv(1),
+    )
+    program, _, _ = fused(model)
+
+    assert operator_counts(program) == {"conv2d": 3, "tanh": 1, "relu": 1, "mean": 1}
+
+
+def test_a_gate_and_a_pool_pass_an_order_on() -> None:
+    torch.manual_seed(0)
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        y = by_view(torch.relu(m.first(x)))  # type: ignore[operator]
+        y = nn.functional.max_pool2d(y * torch.sigmoid(y) + 1.0, 2)
+        return m.head(y.mean((2, 3)))  # type: ignore[operator, no-any-return]
+
+    program, _, _ = fused(Calls(forward, first=conv(), head=nn.Linear(8, 5)))
+
+    assert not {"view", "transpose", "contiguous", "index_select"} & operator_counts(program).keys()
+
+
+def test_an_interleaved_concat_becomes_slices_where_groups_read_it() -> None:
+    torch.manual_seed(0)
+    model = Calls(
+        lambda m, x: m.head(by_view(torch.relu(m.grouped(interleaved(x))))),
+        grouped=conv(groups=2, c_in=16, c_out=16),
+        head=conv(1, c_in=16),
+    )
+    program, _, _ = fused(model)
+
+    assert operator_counts(program) == {
+        "relu": 2,
+        "sigmoid": 1,
+        "split_with_sizes": 2,
+        "cat": 1,
+        "conv2d": 2,
+    }
+
+
+def test_a_permutation_of_the_output_stays() -> None:
+    program, _, refusals = fused(Calls(lambda m, x: by_view(m.conv(x)), conv=conv()))
+
+    assert operator_counts(program) == {"conv2d": 1, "reshape": 2, "transpose": 1}
+    assert "output needs the channels in their own order" in reasons(refusals)
+
+
+def test_a_permutation_that_mixes_groups_stays() -> None:
+    torch.manual_seed(0)
+    model = Calls(
+        lambda m, x: m.two(by_view(torch.relu(m.one(x)), 4)),
+        one=conv(1, c_in=64, c_out=64),
+        two=conv(1, c_in=64, c_out=64, groups=16),
+    )
+    program, _, refusals = fused(model, (1, 64, 5, 5))
+
+    assert operator_counts(program)["transpose"] == 1
+    assert "it would take 64 slices" in reasons(refusals)
+
+
+class Unit(nn.Module):
+    """A ShuffleNetV2 unit: half of the channels pass, half are convolved, and both are shuffled together."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.branch = nn.Sequential(
+            nn.Conv2d(half, half, 1, bias=False),
+            norm(half),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False),
+            norm(half),
+            nn.Conv2d(half, half, 1, bias=False),
+            norm(half),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, rest = x.chunk(2, dim=1)
+        return by_view(torch.cat((kept, self.branch(rest)), dim=1))
+
+
+def test_the_shuffles_of_a_shufflenet_vanish() -> None:
+    torch.manual_seed(0)
+    units = [Unit(32) for _ in range(3)]
+    model = nn.Sequential(conv(c_out=32), norm(32), nn.ReLU(), *units, conv(1, c_in=32, c_out=16), norm(16), nn.ReLU())
+    program, _, _ = fused(model)
+    counts = operator_counts(program)
+
+    assert counts["conv2d"] == 2 + 3 * 3
+    assert not {"batch_norm", "view", "transpose", "contiguous", "index_select", "mul", "add"} & counts.keys()
