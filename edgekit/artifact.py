@@ -154,6 +154,40 @@ class Certificate(Struct, frozen=True, kw_only=True):
     gate_db: float
 
 
+class RegionSize(Struct, frozen=True, kw_only=True):
+    """Operators by name, elements of their constants, MACs at the program's size."""
+
+    operators: tuple[str, ...]
+    parameters: int
+    macs: int
+
+
+class RegionCertificate(Struct, frozen=True, kw_only=True):
+    """One region of linear operators that was fused.
+
+    Attributes:
+        rule: What it became: `convolution`, `linear`, `affine`, `sum` or `identity`.
+        site: Module path of the node that gives its result.
+        source_line: File and line of the user's code, with its text; "" where it is not known.
+        decision: Why this form was written.
+        max_abs: Largest |difference| over all inputs.
+        snr_db: Lowest signal-to-noise ratio over the inputs.
+        bound: The bound on the difference at the element where the difference comes closest to it.
+        used: Largest share of its bound that any element's difference takes; at most 1.
+    """
+
+    rule: str
+    site: str
+    source_line: str
+    decision: str
+    before: RegionSize
+    after: RegionSize
+    max_abs: float
+    snr_db: float
+    bound: float
+    used: float
+
+
 class FileHash(Struct, frozen=True, kw_only=True):
     """A file beside the manifest: its name, size in bytes and SHA-256."""
 

@@ -12,6 +12,7 @@ from edgekit.artifact import (
     FileHash,
     GraphStats,
     ModelCard,
+    RegionCertificate,
     TensorSpec,
     WeightsSource,
 )
@@ -55,6 +56,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     target: str
     captured: GraphStats
     passes: tuple[Certificate, ...]
+    regions: tuple[RegionCertificate, ...]
     members: tuple[Member, ...]
     reference: FileHash
     tools: dict[str, str]

@@ -14,6 +14,9 @@ OUTPUT_NAMES = ("logits",)
 _DTYPE_ASSERTION = torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 - ATen's own name
 """Computes nothing, and would forbid to run the program in float64."""
 
+_COPIES = (torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.detach_.default, torch.ops.aten.detach.default)
+"""What export wraps around a tensor that a model makes as it runs."""
+
 
 def capture(model: nn.Module, shape: Shape) -> Program:
     """Traces a model in evaluation mode to ATen operators at one input shape.
@@ -25,28 +28,51 @@ def capture(model: nn.Module, shape: Shape) -> Program:
     Raises:
         ModelError: The model is in training mode, or cannot be traced at this shape.
     """
+    check_capturable(model)
+    try:
+        exported = torch.export.export(model, (torch.zeros(shape),), strict=False)
+        traced = exported.module(check_guards=False)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be captured at input {size_text(shape)}: {first_line(error)}"
+        ) from error
+    written = list(exported.graph_signature.buffers_to_mutate.values())
+    if written:
+        raise ModelError(
+            f"{type(model).__name__} writes its buffer {written[0]!r} as it runs. Keep no state in forward."
+        )
+    program = GraphModule(traced, traced.graph, class_name="Program")
+    tidy(program)
+    return program
+
+
+def check_capturable(model: nn.Module) -> None:
+    """Refuses what tracing would answer in words nobody understands.
+
+    Raises:
+        ModelError: The model is in training mode, or has a module of a name that cannot be traced.
+    """
+    if model.training:
+        raise ModelError("The model is in training mode, where batch norm and dropout differ. Call model.eval() first.")
     taken = [name for name, _ in model.named_children() if hasattr(GraphModule, name) or name in TAKEN_NAMES]
     if taken:
         raise ModelError(
             f"{type(model).__name__} has a module named {taken[0]!r}, a name torch.fx keeps for itself. Rename it."
         )
-    if model.training:
-        raise ModelError("The model is in training mode, where batch norm and dropout differ. Call model.eval() first.")
-    try:
-        traced = torch.export.export(model, (torch.zeros(shape),), strict=False).module(check_guards=False)
-    except Exception as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be captured at input {size_text(shape)}: {first_line(error)}"
-        ) from error
-    program = GraphModule(traced, traced.graph, class_name="Program")
-    for assertion in program.graph.find_nodes(op="call_function", target=_DTYPE_ASSERTION):
-        program.graph.erase_node(assertion)
+
+
+def tidy(program: Program) -> None:
+    """Takes out of a traced graph what computes nothing: assertions, copies of constants, constants nobody reads."""
+    for node in list(program.graph.nodes):
+        if node.target in _COPIES:
+            node.replace_all_uses_with(node.args[0])
+        if node.target in _COPIES or node.target is _DTYPE_ASSERTION:
+            program.graph.erase_node(node)
     for unread in [node for node in program.graph.find_nodes(op="get_attr") if not node.users]:
         program.graph.erase_node(unread)
     drop_unused_constants(program)
     program.graph.eliminate_dead_code()
     program.recompile()
-    return program
 
 
 def output_specs(program: Program, names: tuple[str, ...] = OUTPUT_NAMES) -> tuple[TensorSpec, ...]:

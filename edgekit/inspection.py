@@ -7,7 +7,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.artifact import Certificate, GraphStats, Shape
+from edgekit.artifact import Certificate, GraphStats, RegionCertificate, Shape
 from edgekit.macs import node_macs
 from edgekit.program import (
     Program,
@@ -62,9 +62,12 @@ class Inspection(Struct, frozen=True, kw_only=True):
     modules: tuple[ModuleRow, ...]
     kernels: tuple[KernelRow, ...]
     passes: tuple[Certificate, ...]
+    regions: tuple[RegionCertificate, ...]
 
 
-def describe(program: Program, passes: tuple[Certificate, ...], depth: int = 2) -> Inspection:
+def describe(
+    program: Program, passes: tuple[Certificate, ...], regions: tuple[RegionCertificate, ...], depth: int = 2
+) -> Inspection:
     """Describes a program; modules are summed up to `depth` parts of their path."""
     return Inspection(
         totals=stats(program),
@@ -72,6 +75,7 @@ def describe(program: Program, passes: tuple[Certificate, ...], depth: int = 2) 
         modules=module_rows(program, depth),
         kernels=tuple(kernel_row(program, node) for node in large_kernels(program)),
         passes=passes,
+        regions=regions,
     )
 
 

@@ -12,7 +12,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.artifact import Certificate, GraphStats, WeightsSource
+from edgekit.artifact import Certificate, GraphStats, RegionCertificate, WeightsSource
 from edgekit.cache import default_folder
 from edgekit.capture import capture, output_specs
 from edgekit.errors import ModelError, OutputError, ParityError
@@ -27,6 +27,7 @@ from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import compare_one
 from edgekit.passes.base import Pass, Proven, apply
+from edgekit.passes.fuse import Fuse, FuseOptions
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
@@ -54,6 +55,7 @@ class Network:
     captured: GraphStats
     fingerprint: str
     certificates: tuple[Certificate, ...]
+    regions: tuple[RegionCertificate, ...]
     proven: Proven
     programs: Mapping[str, Program] = field(repr=False)
     probes: tuple[Tensor, ...] = field(repr=False)
@@ -93,19 +95,22 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         check_capture(captured, against)
         probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
         gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
-    with stage("materialise"):
-        outputs = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
-        proven, programs, certificates = Proven(captured, outputs), {"capture": captured}, []
-        for rewrite in MATERIALISE:
-            proven, certificate = apply(rewrite, proven, probes, gate_db)
-            programs[rewrite.name] = proven.program
-            certificates.append(certificate)
+    outputs = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
+    proven, programs, certificates = Proven(captured, outputs), {"capture": captured}, []
+    fuse = Fuse(FuseOptions(only=plan.request.only, exclude=plan.request.no_fuse))
+    for name, passes in (("materialise", MATERIALISE), ("fuse", (fuse,))):
+        with stage(name):
+            for rewrite in passes:
+                proven, certificate = apply(rewrite, proven, probes, gate_db)
+                programs[rewrite.name] = proven.program
+                certificates.append(certificate)
     return Network(
         weights=weights,
         reference=against,
         captured=stats(captured),
         fingerprint=fingerprint(captured),
         certificates=tuple(certificates),
+        regions=fuse.certificates,
         proven=proven,
         programs=programs,
         probes=probes,

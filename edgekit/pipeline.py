@@ -1,6 +1,6 @@
 """The order of the stages. This is the only module that knows it.
 
-    plan -> build, weights -> capture -> materialise -> [ lower -> export -> verify ] per format -> bundle
+    plan -> build, weights -> capture -> materialise -> fuse -> [ lower -> export -> verify ] per format -> bundle
 
 A stage that is in the cache is skipped, and with it everything only it needs: when all of them are, no framework is
 loaded at all.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, TensorSpec, WeightsSource
+from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -66,6 +66,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[TensorSpec, ...]
     captured: GraphStats
     passes: tuple[Certificate, ...]
+    regions: tuple[RegionCertificate, ...]
 
 
 class Clock:
@@ -158,9 +159,9 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
     check_place(plan.out)
     clock = Clock(progress)
     network = LazyNetwork(plan, clock)
-    if plan.network_key is None:
-        plan = plan.keyed({"program": network.get().fingerprint})
     with staging(plan.out) as folder:
+        if plan.network_key is None:
+            plan = plan.keyed({"program": network.get().fingerprint})
         record = network_stage(plan, folder, cache, clock, network)
         members = [artifact_stage(plan, entry, folder, cache, clock, network) for entry in plan.exporters]
         manifest = Manifest(
@@ -176,6 +177,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             target=plan.request.target,
             captured=record.captured,
             passes=record.passes,
+            regions=record.regions,
             members=tuple(members),
             reference=hash_files([folder / REFERENCE])[0],
             tools=plan.tools,
@@ -201,7 +203,7 @@ def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) ->
         if partial is not None:
             rows = kernel_sheet(network.proven.program, partial)
             progress.note(f"{rows} kernels drawn into {picture}")
-    return describe(network.proven.program, network.certificates, depth)
+    return describe(network.proven.program, network.certificates, network.regions, depth)
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
@@ -215,7 +217,11 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
     made = network.get()
     write_reference(made.reference, folder / REFERENCE)
     record = NetworkRecord(
-        weights=made.weights, outputs=(made.reference.output,), captured=made.captured, passes=made.certificates
+        weights=made.weights,
+        outputs=(made.reference.output,),
+        captured=made.captured,
+        passes=made.certificates,
+        regions=made.regions,
     )
     remember(cache, plan.network_key, record, (folder / REFERENCE,), clock)
     return record

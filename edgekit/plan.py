@@ -44,6 +44,8 @@ class Request:
     seed: int = 0
     out: Path | None = None
     trust: bool = False
+    only: tuple[str, ...] = ()
+    no_fuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Plan:
 
     def keyed(self, identity: dict[str, str]) -> "Plan":
         """The plan with its cache keys, given what decides the network."""
-        key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, identity)
+        fusing = (self.request.only, self.request.no_fuse)
+        key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, fusing, identity)
         keys = {
             entry.format: stage_key("artifact", key, entry.format, tool_versions(entry.packages))
             for entry in self.exporters

@@ -69,8 +69,9 @@ def with_metadata(content: bytes, spec: ExportSpec) -> bytes:
     model.description = spec.metadata.get("edgekit.model", "model")
     for key, value in spec.metadata.items():
         buffer = schema.BufferT()
-        buffer.data = np.frombuffer(value.encode(), dtype=np.uint8)
-        model.buffers.append(buffer)
+        data = np.frombuffer(value.encode(), dtype=np.uint8)
+        buffer.data = data  # pyright: ignore[reportAttributeAccessIssue] - declared a list; packing takes arrays too
+        model.buffers = [*(model.buffers or ()), buffer]
         entry = schema.MetadataT()
         entry.name, entry.buffer = key, len(model.buffers) - 1
         model.metadata = [*(model.metadata or ()), entry]

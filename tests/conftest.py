@@ -1,32 +1,38 @@
 """Shared by all tests: two small networks with everything a real one has, captured, proved and exported once a session.
 
 `tiny` is a whole ParCNetV2 with one block per stage; `sliver` is the smallest that still has a block, a scaled skip and
-a down-sampling, for tests that export several times. Both are shared, so a test never writes to them.
+a down-sampling, for tests that export several times. `exported` is the bundle that the command line makes of the
+smallest published network, `bundle` a copy of it. All but the copy are shared, so a test never writes to them.
 """
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that wait spinning slow all others
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from edgekit.artifact import TensorSpec
 from edgekit.capture import INPUT_NAME, capture, output_specs
+from edgekit.cli import cli
 from edgekit.exporters import EXPORTERS
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.inputs import PROBES, generate
 from edgekit.models.build import build
 from edgekit.models.parcnetv2 import ParCNetV2, ParCNetV2Config
 from edgekit.models.weights import random_weights
-from edgekit.network import Network, lower, model_forward
+from edgekit.network import Network, StageClock, lower, model_forward, prepare
 from edgekit.passes.base import Proven, apply
 from edgekit.passes.materialise import MATERIALISE
+from edgekit.plan import Plan
 from edgekit.program import Program, fingerprint, stats
 from edgekit.reference import model_in_float64
 from edgekit.verify import reference
@@ -84,6 +90,7 @@ def make_network(config: ParCNetV2Config, side: int) -> Network:
         captured=stats(captured),
         fingerprint=fingerprint(captured),
         certificates=tuple(certificates),
+        regions=(),
         proven=proven,
         programs=programs,
         probes=probes,
@@ -178,3 +185,50 @@ def sliver_of_a_fresh_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert process.returncode == 0, process.stderr
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle the command line made, and what it made it with.
+
+    Attributes:
+        arguments: What was typed after `edgekit export`, without the place.
+        network: The network as it was prepared on the way.
+        output: What the command printed.
+    """
+
+    arguments: tuple[str, ...]
+    folder: Path
+    cache: Path
+    network: Network
+    output: str
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The smallest published network at 32 x 32 in ONNX, with a cache of its own."""
+    root = tmp_path_factory.mktemp("exported")
+    arguments = ("parcnetv2_xt", "--input", "32", "--format", "onnx")
+    made: list[Network] = []
+
+    def prepare_and_keep(plan: Plan, stage: StageClock) -> Network:
+        made.append(prepare(plan, stage))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(root / "cache"))
+        patch.setattr("edgekit.network.prepare", prepare_and_keep)
+        line = ["export", *arguments, "-o", str(root / "bundle")]
+        result = CliRunner().invoke(cli, line, prog_name="edgekit", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return Exported(arguments, root / "bundle", root / "cache", made[0], result.stdout)
+
+
+@pytest.fixture
+def bundle(exported: Exported, tmp_path: Path) -> Path:
+    """A copy of the exported bundle to damage. The artifact is a link: put another in its place, do not write to it."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(exported.folder, copy, ignore=shutil.ignore_patterns("*.onnx"))
+    for artifact in exported.folder.glob("*.onnx"):
+        (copy / artifact.name).hardlink_to(artifact)
+    return copy

@@ -3,6 +3,7 @@
 Commands are imported when they are used, so that `edgekit --help` loads no framework.
 """
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -69,8 +70,11 @@ class Commands(click.Group):
     """A group that imports a command when it is asked for, and turns what goes wrong into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        with orderly():
-            return super().main(*args, **kwargs)
+        try:
+            with orderly():
+                return super().main(*args, **kwargs)
+        except Terminated as error:  # before a command had begun, or after it was done
+            sys.exit(error.exit_code)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["edgekit.command"] = ("edgekit", *args)

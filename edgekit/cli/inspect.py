@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from edgekit.cli.options import PATH, complete_models_or_paths, json_option, network_options
 
 if TYPE_CHECKING:
-    from edgekit.artifact import Shape
+    from edgekit.artifact import Certificate, RegionCertificate, Shape
     from edgekit.bundle import Manifest
     from edgekit.inspection import Inspection
     from edgekit.plan import Request
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("what", metavar="MODEL|BUNDLE", shell_complete=complete_models_or_paths)
 @network_options
-@click.option("--depth", type=click.IntRange(1), metavar="N", default=2, help="Parts of a module path to sum by, or 2.")
+@click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Parts of a module path to sum by.")
 @click.option("--kernels", type=PATH, help="Draw the large kernels into this PNG.")
+@click.option("--fusion", is_flag=True, help="Show every fused region and every refusal with its reason.")
 @json_option
 def inspect(
     what: str,
@@ -29,10 +30,13 @@ def inspect(
     weights: str | None,
     sha256: str | None,
     trust: bool,
+    no_fuse: tuple[str, ...],
+    only: tuple[str, ...],
     ema: bool,
     seed: int,
     depth: int,
     kernels: Path | None,
+    fusion: bool,
     as_json: bool,
 ) -> None:
     """Show what a MODEL computes after materialising, or what a BUNDLE holds and how it came to be.
@@ -49,6 +53,8 @@ def inspect(
         manifest = read_manifest(Path(what))
         refuse_options(what)
         print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
+        if fusion and not as_json:
+            show_fusion(manifest.passes, manifest.regions)
         return
     request = Request(
         model=what,
@@ -57,11 +63,18 @@ def inspect(
         weights=weights,
         sha256=sha256,
         trust=trust,
+        no_fuse=no_fuse,
+        only=only,
         ema=ema,
         seed=seed,
     )
     found = look(request, depth, kernels, quiet=as_json)
-    print_json({"inspection": found}) if as_json else show_network(what, found)
+    if as_json:
+        print_json({"inspection": found})
+    elif fusion:
+        show_fusion(found.passes, found.regions)
+    else:
+        show_network(what, found)
 
 
 def means_bundle(what: str) -> bool:
@@ -101,6 +114,26 @@ def look(request: "Request", depth: int, kernels: Path | None, *, quiet: bool) -
 
     with StageLines(shown=not quiet) as lines:
         return carry_out(make_plan(request), depth, kernels, lines)
+
+
+def show_fusion(passes: "tuple[Certificate, ...]", regions: "tuple[RegionCertificate, ...]") -> None:
+    """Prints what was fused and how it was proved, then what was left and why."""
+    from edgekit.cli.output import console, decibels, sizes_text, table
+
+    fused = table("Fused", "module", "rule", "what was there", "what is left", ">max |Δ|", ">of its bound", ">SNR")
+    for region in regions:
+        fused.add_row(
+            *(region.site, region.rule, sizes_text(region.before), sizes_text(region.after), f"{region.max_abs:.1e}"),
+            *(f"{region.used:.0%}", decibels(region.snr_db)),
+        )
+    left = table("Left as it is", "module", "rule", "reason")
+    for certificate in passes:
+        for refusal in certificate.declined:
+            left.add_row(refusal.site, refusal.rule, refusal.reason)
+    printer = console()
+    printer.print(fused)
+    printer.print()
+    printer.print(left)
 
 
 def show_network(name: str, found: "Inspection") -> None:

@@ -97,13 +97,17 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--sha256", help="What the checkpoint must hash to; needed for a URL."),
         click.option("--trust", is_flag=True, help="Read a .pt2 that could run code while it is read."),
+        click.option(
+            "--no-fuse", metavar="PATTERN", multiple=True, help="Leave modules like this as they are; repeatable."
+        ),
+        click.option("--only", metavar="PATTERN", multiple=True, help="Fuse in modules like this only; repeatable."),
         click.option("--ema", is_flag=True, help="Take the checkpoint's moving average (state_dict_ema)."),
         click.option(
             "--seed",
             type=click.IntRange(0, MAX_SEED),
-            metavar="N",
             default=0,
-            help="Seed of random weights, 0 without.",
+            show_default=True,
+            help="Seed of random weights.",
         ),
     )
     for option in reversed(options):

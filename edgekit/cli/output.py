@@ -1,5 +1,6 @@
 """Printing: tables for people, JSON for programs, one line per stage while something runs."""
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.artifact import Certificate, GraphStats, WeightsSource
+from edgekit.artifact import Certificate, GraphStats, RegionSize, WeightsSource
 from edgekit.bundle import Member, Stage
 from edgekit.quiet import own_stderr
 
@@ -148,6 +149,13 @@ def certificate_table(title: str, certificates: tuple[Certificate, ...]) -> Tabl
             decibels(one.gate_db),
         )
     return listing
+
+
+def sizes_text(size: RegionSize) -> str:
+    """Operators, parameters and MACs of a region."""
+    names = Counter(size.operators)
+    operators = " ".join(f"{number}x {name}" if number > 1 else name for name, number in names.items())
+    return f"{operators or 'nothing'}; {count(size.parameters)} parameters, {count(size.macs)} MACs"
 
 
 class StageLines:

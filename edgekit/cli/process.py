@@ -13,12 +13,16 @@ ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 """What ends a process from outside: a scheduler, a container that stops, a lost ssh session."""
 
 
-class Terminated(SystemExit):
-    """A signal ended the process; an exception, so that what was begun is cleaned up on the way out."""
+class Terminated(BaseException):
+    """A signal ends the process; an exception, so that what was begun is cleaned up on the way out.
+
+    Like `KeyboardInterrupt` it is no `Exception`, and unlike `SystemExit` nothing a user's code raises, so that whoever
+    catches those does not swallow it.
+    """
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
-        super().__init__(self.exit_code)
+        super().__init__(number)
 
 
 def settle_environment() -> None:

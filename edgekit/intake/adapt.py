@@ -40,7 +40,7 @@ class Adapter(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         result = call(self.model, self._keywords, inputs)
         found = tuple(at_path(result, path) for path in self._paths)
-        return found if len(found) > 1 else found[0]
+        return found[0] if len(found) == 1 else found
 
 
 def adapt(
@@ -183,8 +183,8 @@ def tensors_in(value: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
     if isinstance(value, Mapping):
         for key in value:
             yield from tensors_in(value[key], (*path, key))
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        for name in value._fields:
+    elif isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
+        for name in names:
             yield from tensors_in(getattr(value, name), (*path, name))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):

@@ -90,7 +90,7 @@ class OnnxNetwork(nn.Module):
             values[name] if name in values else getattr(self, f"output_{index}")
             for index, name in enumerate(self._outputs)
         )
-        return found if len(found) > 1 else found[0]
+        return found[0] if len(found) == 1 else found
 
     def _path(self, step: Step) -> str:
         """A name for a node's submodule that is free."""

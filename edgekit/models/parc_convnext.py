@@ -58,9 +58,9 @@ class ChannelNorm(nn.LayerNorm):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=NORM_EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.LayerNorm's name for it
         """(N, C, H, W) -> (N, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ParC(nn.Module):

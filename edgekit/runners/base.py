@@ -52,11 +52,14 @@ def check_inputs(wanted: tuple[TensorSpec, ...], given: Mapping[str, NDArray[np.
     """Refuses inputs an artifact was not made for, before the runtime answers in its own words.
 
     Raises:
-        MisuseError: A name is missing, or a shape is another than the one the artifact is locked to.
+        MisuseError: A name is missing or unknown, a type is not float32, or a shape is another than the one the
+            artifact is locked to.
     """
     for spec in wanted:
         if spec.name not in given:
             raise MisuseError(f"Input {spec.name!r} is missing; given were: {', '.join(given) or 'none'}.")
+        if given[spec.name].dtype != np.float32:
+            raise MisuseError(f"Input {spec.name!r} must be float32, and is {given[spec.name].dtype}.")
         shape = given[spec.name].shape
         if shape != spec.shape:
             asked, made = _text(shape), _text(spec.shape)
@@ -64,6 +67,9 @@ def check_inputs(wanted: tuple[TensorSpec, ...], given: Mapping[str, NDArray[np.
                 f"This artifact is locked to input {made}, and was given {asked}. Its kernels were materialised for "
                 f"that size; export again with `edgekit export MODEL --input {asked}`."
             )
+    unknown = sorted(set(given) - {spec.name for spec in wanted})
+    if unknown:
+        raise MisuseError(f"There is no input {unknown[0]!r}; there is {', '.join(spec.name for spec in wanted)}.")
 
 
 def _text(shape: Shape) -> str:

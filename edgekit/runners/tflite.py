@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -29,7 +29,7 @@ class TfliteRunner:
         return dict(self._signature(**{spec.name: inputs[spec.name] for spec in self.inputs}))
 
     def metadata(self) -> dict[str, str]:
-        model = schema.Model.GetRootAs(self._path.read_bytes(), 0)
+        model = cast("Any", schema.Model.GetRootAs(self._path.read_bytes(), 0))  # its types say all may be absent
         entries = [model.Metadata(index) for index in range(model.MetadataLength())]
         return {
             entry.Name().decode(): model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
@@ -58,6 +58,6 @@ def load(path: Path, threads: int) -> Runner:
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
+        return TfliteRunner(path, interpreter)
     except Exception as error:
         raise ArtifactError(f"TFLite does not load {path.name}: {error}") from error
-    return TfliteRunner(path, interpreter)

@@ -48,8 +48,8 @@ def load_tflite(version: str, interpreter_class: Any, model: str) -> Loaded:
 
 
 def load_tflite_runtime(model: str) -> Loaded:
-    import tflite_runtime
-    from tflite_runtime.interpreter import Interpreter
+    import tflite_runtime  # pyright: ignore[reportMissingImports] - installed in the guest only
+    from tflite_runtime.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 
     return load_tflite(tflite_runtime.__version__, Interpreter, model)
 

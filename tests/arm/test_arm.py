@@ -177,7 +177,9 @@ def with_operator_version(model: bytes, version: int) -> bytes:
     edited = bytearray(model)
     codes = schema.Model.GetRootAsModel(edited, 0)
     for index in range(codes.OperatorCodesLength()):
-        table = codes.OperatorCodes(index)._tab
+        code = codes.OperatorCodes(index)
+        assert code is not None
+        table = code._tab
         offset = table.Offset(VERSION_SLOT)
         if offset:
             struct.pack_into("<i", edited, table.Pos + offset, version)

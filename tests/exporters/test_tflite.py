@@ -36,8 +36,11 @@ def operator_names(content: bytes) -> Counter[str]:
     """How often each builtin operator occurs."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    assert model.operatorCodes is not None
+    assert model.subgraphs is not None
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     (graph,) = model.subgraphs
+    assert graph.operators is not None
     return Counter(names[codes[operator.opcodeIndex]] for operator in graph.operators)
 
 
@@ -66,7 +69,9 @@ def test_every_buffer_of_constants_is_aligned_in_the_file(path: Path) -> None:
     whole = np.frombuffer(content, dtype=np.uint8)
     starts = []
     for index in range(model.BuffersLength()):
-        data = model.Buffers(index).DataAsNumpy()
+        buffer = model.Buffers(index)
+        assert buffer is not None
+        data = buffer.DataAsNumpy()
         if isinstance(data, np.ndarray) and data.size:
             starts.append(data.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
             assert content[starts[-1] : starts[-1] + data.size] == data.tobytes()

@@ -73,6 +73,7 @@ def test_network_is_captured_and_is_the_same(mixed: Path) -> None:
     program = capture(built.model, built.inputs[0].shape)
     session = onnxruntime.InferenceSession(mixed)
     (expected,) = session.run(None, {built.inputs[0].name: image.numpy()})
+    assert isinstance(expected, np.ndarray)
     np.testing.assert_allclose(run(program, image)[0].numpy(), expected, rtol=1e-4, atol=1e-6)
     doubled = built.model.double()(image.double())
     np.testing.assert_allclose(doubled.numpy(), expected, rtol=1e-4, atol=1e-6)

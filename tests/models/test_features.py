@@ -38,8 +38,12 @@ def image(height: int, width: int) -> Tensor:
 def outputs_inside(model: nn.Module, container: str, x: Tensor) -> list[Tensor]:
     """What each child of a module gives while the whole model runs."""
     found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        found.append(output)
+
     for child in model.get_submodule(container).children():
-        child.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+        child.register_forward_hook(keep)
     with torch.no_grad():
         model(x)
     return found

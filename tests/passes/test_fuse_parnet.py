@@ -13,7 +13,7 @@ from edgekit.passes.base import Log
 from edgekit.passes.fuse import Fuse, rewrite
 from edgekit.program import Program, clone, finish, operator_counts, run, stats
 from edgekit.reference import program_in_float64
-from tests.passes.test_fuse import randomise
+from tests.passes.fusing import randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

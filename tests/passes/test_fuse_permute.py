@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.program import operator_counts
-from tests.passes.test_fuse import Calls, conv, fused, norm, reasons
+from tests.passes.fusing import Calls, conv, fused, norm, reasons
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

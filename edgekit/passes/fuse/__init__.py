@@ -1,6 +1,6 @@
 """Fuse: linear algebra on the captured graph. See `fusion` for the rules, `affine` for the algebra."""
 
-from edgekit.passes.fuse.certificate import RegionCertificate as RegionCertificate
+from edgekit.artifact import RegionCertificate as RegionCertificate
 from edgekit.passes.fuse.fusion import Fuse as Fuse
 from edgekit.passes.fuse.fusion import FuseOptions as FuseOptions
 from edgekit.passes.fuse.fusion import fuse as fuse

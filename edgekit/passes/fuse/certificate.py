@@ -21,11 +21,10 @@ from math import sqrt
 from typing import Any
 
 import torch
-from msgspec import Struct
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.artifact import Shape
+from edgekit.artifact import RegionCertificate, RegionSize, Shape
 from edgekit.errors import ParityError
 from edgekit.macs import node_macs
 from edgekit.numerics import EQUAL_DB, snr_db
@@ -37,40 +36,6 @@ UNIT_ROUNDOFF = 2.0**-24
 
 REFERENCE_NOISE = 2.0**-42
 """What float64 itself may be off, of the largest value on the way: where branches cancel, nothing else is left."""
-
-
-class RegionSize(Struct, frozen=True, kw_only=True):
-    """Operators by name, elements of their constants, MACs at the program's size."""
-
-    operators: tuple[str, ...]
-    parameters: int
-    macs: int
-
-
-class RegionCertificate(Struct, frozen=True, kw_only=True):
-    """One region.
-
-    Attributes:
-        rule: What it became: `convolution`, `linear`, `affine`, `sum` or `identity`.
-        site: Module path of the node that gives its result.
-        source_line: File and line of the user's code, with its text; "" where it is not known.
-        decision: Why this form was written.
-        max_abs: Largest |difference| over all inputs.
-        snr_db: Lowest signal-to-noise ratio over the inputs.
-        bound: The bound on the difference at the element where the difference comes closest to it.
-        used: Largest share of its bound that any element's difference takes; at most 1.
-    """
-
-    rule: str
-    site: str
-    source_line: str
-    decision: str
-    before: RegionSize
-    after: RegionSize
-    max_abs: float
-    snr_db: float
-    bound: float
-    used: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from fnmatch import fnmatchcase
 
 from torch.fx import Node
 
-from edgekit.artifact import Refusal
+from edgekit.artifact import Refusal, RegionCertificate
 from edgekit.passes.base import Log
-from edgekit.passes.fuse.certificate import RegionCertificate
 from edgekit.passes.fuse.commute import pool_first
 from edgekit.passes.fuse.inplace import make_functional, relax_views
 from edgekit.passes.fuse.permute import remove_permutations

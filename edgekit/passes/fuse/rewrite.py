@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from torch.fx import Node
 
+from edgekit.artifact import RegionCertificate
 from edgekit.passes.base import Log
-from edgekit.passes.fuse.certificate import Region, RegionCertificate, certify
+from edgekit.passes.fuse.certificate import Region, certify
 from edgekit.passes.fuse.cost import Cost
 from edgekit.passes.fuse.emit import Writer
 from edgekit.passes.fuse.forms import Apply, Form
@@ -89,9 +90,9 @@ class Rewriter:
 
 def rule_name(form: Form, channels_last: bool) -> str:
     """What a form becomes."""
-    if len(form.terms) > 1:
+    operator, *others = (term.operator for term in form.terms)
+    if others:
         return "sum"
-    operator = form.terms[0].operator
     if operator.diagonal:
         return "identity" if operator.unit == 1 and form.shift is None else "affine"
     return "linear" if channels_last else "convolution"

@@ -11,6 +11,7 @@ maps in another order, whole and in place, the chain is a permutation: nothing h
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -71,15 +72,14 @@ def find_shuffles(program: Program, allowed: Callable[[Node], bool]) -> dict[Nod
 def _shuffle_from(program: Program, head: Node) -> Shuffle | None:
     """The permutation that starts at a node, if there is one."""
     if head.target in _JOINS:
-        inputs = tuple(head.args[0])  # type: ignore[arg-type]
+        read = cast("Sequence[object]", head.args[0])
     elif head.target in MOVES:
-        inputs = (head.args[0],)
+        read = (head.args[0],)
     else:
         return None
-    shapes = [shape_of(used) for used in inputs if isinstance(used, Node) and used.op != "get_attr"]
-    if len(shapes) != len(inputs) or any(
-        len(s) != 4 or (s[0], *s[2:]) != (shapes[0][0], *shapes[0][2:]) for s in shapes
-    ):
+    inputs = tuple(used for used in read if isinstance(used, Node) and used.op != "get_attr")
+    shapes = [shape_of(used) for used in inputs]
+    if len(inputs) != len(read) or any(len(s) != 4 or (s[0], *s[2:]) != (shapes[0][0], *shapes[0][2:]) for s in shapes):
         return None
     whole = (shapes[0][0], sum(shape[1] for shape in shapes), *shapes[0][2:])
     numbers = torch.arange(torch.Size(whole).numel()).reshape(whole)
