@@ -153,7 +153,9 @@ def check_place(folder: Path) -> None:
             return
         if not folder.is_dir() or (any(folder.iterdir()) and not is_bundle(folder)):
             raise OutputError(f"{folder} exists and is no bundle. Choose another place with -o, or remove it.")
-        # A bundle appears whole by taking the folder's place, which the system does not allow these two to give up.
-        if folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
-            what = "a mount point" if folder.is_mount() else "the working folder"
+        # A bundle appears whole by taking the folder's place. The system lets no mount point be moved aside, and a shell
+        # whose working folder was would go on in one that is gone.
+        place = folder.resolve()
+        if place.is_mount() or Path.cwd().is_relative_to(place):
+            what = "a mount point" if place.is_mount() else "the working folder"
             raise OutputError(f"{folder} is {what}, which cannot be replaced. Name a folder inside it with -o.")

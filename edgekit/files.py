@@ -111,9 +111,10 @@ def output_errors(place: Path, advice: str = ELSEWHERE) -> Iterator[None]:
 
 def _other_place(error: OSError, place: Path) -> str:
     """What the system refused, where that was not the place itself or beside it."""
-    if not isinstance(error.filename, str) or Path(error.filename).absolute().is_relative_to(place.resolve().parent):
+    name = error.filename2 or error.filename  # of a copy the second is the one that is written
+    if not isinstance(name, str) or Path(name).absolute().is_relative_to(place.resolve().parent):
         return ""
-    return f" ({error.filename})"
+    return f" ({name})"
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:

@@ -49,9 +49,10 @@ def orderly() -> Iterator[None]:
 
 def drop_unwritable_output() -> None:
     """Lets what is buffered for standard output vanish where nobody takes it, or it would be tried again at the end."""
+    if sys.stdout is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -10,7 +10,7 @@ from edgekit.program import Program
 
 pytest.register_assert_rewrite("tests.passes.fusing", "tests.passes.materialising")  # they check what they hand out
 
-from tests.passes.materialising import LARGE, ROUNDED_ONCE_DB, probes, proved, random_network
+from tests.passes.materialising import LARGE, ROUNDED_ONCE_DB, probes, proved, random_network  # noqa: E402
 
 
 @pytest.fixture(scope="package")

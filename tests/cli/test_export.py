@@ -1,0 +1,397 @@
+"""`edgekit export`: what it leaves behind, and that it leaves nothing behind when it does not come to its end."""
+
+import hashlib
+import json
+import os
+import resource
+import shlex
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle import read_manifest
+from tests.cli.conftest import Run, Spawn, finish, wait_for
+from tests.conftest import Exported
+
+FILES = ["manifest.json", "parcnetv2_xt.fp32.onnx", "reference.safetensors"]
+
+
+@pytest.fixture
+def warm(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Arguments of an export whose every stage is in the cache."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(exported.cache))
+    return ("export", *exported.arguments)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_bundle_has_what_its_manifest_says(exported: Exported) -> None:
+    manifest = read_manifest(exported.folder)
+
+    assert names(exported.folder) == FILES
+    assert names(exported.folder.parent) == ["bundle", "cache"]
+    for file in (manifest.reference, *manifest.members[0].artifact.files):
+        assert (file.size, file.sha256) == (
+            (exported.folder / file.name).stat().st_size,
+            digest(exported.folder / file.name),
+        )
+    assert manifest.command == ("edgekit", "export", *exported.arguments, "-o", str(exported.folder))
+    assert manifest.target == "arm"
+    assert manifest.input.shape == (1, 3, 32, 32)
+    assert manifest.kernel_policy == "interpolate"
+    assert manifest.weights.kind == "random"
+    assert manifest.captured.parameters == 7_427_720
+    assert [one.name for one in manifest.passes][-3:] == ["fold-constants", "crop-kernels", "l2norm-to-layernorm"]
+    assert [stage.name for stage in manifest.stages][-3:] == ["lower for onnxruntime", "export onnx", "verify onnx"]
+    assert not any(stage.cached for stage in manifest.stages)
+    assert {"torch", "numpy", "onnx", "onnxruntime"} <= manifest.tools.keys()
+
+
+def test_the_result_says_that_the_weights_are_random_and_how_to_check_it(exported: Exported) -> None:
+    assert "same network" in exported.output
+    assert "RANDOM weights (seed 0)" in exported.output
+    assert f"Bundle:  {exported.folder}\n" in exported.output
+    assert f"edgekit verify {exported.folder}\n" in exported.output
+
+
+def test_a_bundle_can_be_read_by_whoever_the_mask_allows(warm: tuple[str, ...], run: Run) -> None:
+    mask = os.umask(0o027)
+    try:
+        assert run(*warm, "-o", "out").exit_code == 0
+    finally:
+        os.umask(mask)
+
+    assert Path("out").stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in Path("out").iterdir()} == {0o640}
+
+
+def test_a_second_run_takes_everything_from_the_cache_and_loads_no_framework(
+    warm: tuple[str, ...], exported: Exported, spawn: Spawn
+) -> None:
+    code = (
+        "import atexit, sys\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'litert_torch'}\n"
+        "atexit.register(lambda: print(sorted(heavy & sys.modules.keys()), file=sys.stderr))"
+    )
+
+    returned, _, errors = finish(spawn(*warm, "-o", "out", code=code))
+
+    assert returned == 0, errors
+    first, second, loaded = errors.splitlines()
+    assert first.split() == ["network", "from", "cache"]
+    assert second.split() == ["onnx", "from", "cache"]
+    assert loaded == "[]"
+    assert names(Path("out")) == FILES
+    assert [digest(Path("out") / name) for name in FILES[1:]] == [digest(exported.folder / name) for name in FILES[1:]]
+    assert [(stage.name, stage.cached) for stage in read_manifest(Path("out")).stages] == [
+        ("network", True),
+        ("onnx", True),
+    ]
+
+
+def test_json_is_all_there_is_on_standard_output(warm: tuple[str, ...], spawn: Spawn) -> None:
+    returned, output, errors = finish(spawn(*warm, "-o", "out", "--json"))
+
+    assert (returned, errors) == (0, "")
+    content = json.loads(output)
+    assert content.keys() == {"schema_version", "bundle", "manifest"}
+    assert content["bundle"] == "out"
+    assert content["manifest"] == json.loads(Path("out/manifest.json").read_text())
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
+def test_a_dry_run_makes_nothing(run: Run, tmp_path: Path, as_json: bool) -> None:
+    result = run("export", "parcnetv2_t", "--target", "rk3288", "--dry-run", *(["--json"] if as_json else []))
+
+    assert result.exit_code == 0, result.output
+    assert names(tmp_path) == ["work"]
+    assert names(Path.cwd()) == []
+    if as_json:
+        content = json.loads(result.stdout)
+        assert content.pop("schema_version") == 1
+        assert content == {
+            "bundle": "edgekit-out/parcnetv2_t-224-rk3288",
+            "input": "1x3x224x224",
+            "stages": [
+                {"stage": "network", "makes": "captured, materialised", "cached": False},
+                {"stage": "onnx", "makes": "parcnetv2_t.fp32.onnx", "cached": False},
+                {"stage": "tflite", "makes": "parcnetv2_t.fp32.tflite", "cached": False},
+            ],
+        }
+    else:
+        assert "Plan: parcnetv2_t at 1x3x224x224 into edgekit-out/parcnetv2_t-224-rk3288\n" in result.stdout
+        assert result.stdout.count("to do") == 3
+
+
+def test_a_dry_run_knows_what_is_in_the_cache(warm: tuple[str, ...], run: Run) -> None:
+    stages = json.loads(run(*warm, "--dry-run", "--json").stdout)["stages"]
+
+    assert [stage["cached"] for stage in stages] == [True, True]
+    assert [
+        stage["cached"] for stage in json.loads(run(*warm, "--no-cache", "--dry-run", "--json").stdout)["stages"]
+    ] == [
+        False,
+        False,
+    ]
+
+
+# -- the place ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["with space", "größe-日本", "it's", "[red]x[b]", ":smile:", "-", "a*[b]?"])
+def test_any_name_will_do(warm: tuple[str, ...], run: Run, name: str) -> None:
+    result = run(*warm, f"--out={name}")
+
+    assert result.exit_code == 0, result.output
+    assert names(Path(name)) == FILES
+    assert f"Bundle:  {name}\n" in result.stdout
+    command = result.stdout.partition("Check it anywhere: ")[2]
+    assert shlex.split(command) == ["edgekit", "verify", name]
+    assert names(Path.cwd()) == [name]
+
+
+def test_missing_folders_are_made(warm: tuple[str, ...], run: Run) -> None:
+    assert run(*warm, "-o", "a/b/c").exit_code == 0
+    assert names(Path("a/b")) == ["c"]
+
+
+@pytest.mark.parametrize("before", ["bundle", "empty", "damaged-bundle"])
+def test_a_bundle_takes_the_place_of_a_bundle_as_a_whole(
+    warm: tuple[str, ...], run: Run, bundle: Path, before: str
+) -> None:
+    out = Path("out")
+    if before == "empty":
+        out.mkdir()
+    else:
+        shutil.move(bundle, out)
+        (out / "left-over.txt").write_text("of the old one")
+    if before == "damaged-bundle":
+        (out / FILES[1]).unlink()
+
+    result = run(*warm, "-o", out)
+
+    assert result.exit_code == 0, result.output
+    assert names(out) == FILES
+    assert names(Path.cwd()) == ["out"]
+
+
+def test_a_link_stays_a_link(warm: tuple[str, ...], run: Run) -> None:
+    Path("disk").mkdir()
+    Path("out").symlink_to("disk")
+
+    assert run(*warm, "-o", "out").exit_code == 0
+
+    assert Path("out").is_symlink()
+    assert names(Path("disk")) == FILES
+    assert names(Path.cwd()) == ["disk", "out"]
+
+
+OTHERS = {
+    "folder": {"thesis.tex": "years of work"},
+    "extension": {"manifest.json": '{"manifest_version": 3, "name": "a browser extension"}', "main.js": ""},
+    "half-manifest": {"manifest.json": '{"schema_version": 1, "edgek', "notes.txt": ""},
+}
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)], ids=["export", "dry-run"])
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_is_no_bundle_is_never_replaced(
+    warm: tuple[str, ...], run: Run, what: str, option: tuple[str, ...]
+) -> None:
+    out = Path("out")
+    out.mkdir()
+    for name, content in OTHERS[what].items():
+        (out / name).write_text(content)
+
+    result = run(*warm, "-o", out, *option)
+
+    assert result.exit_code == 3
+    assert result.stderr == "Error: out exists and is no bundle. Choose another place with -o, or remove it.\n"
+    assert {path.name: path.read_text() for path in out.iterdir()} == OTHERS[what]
+    assert names(Path.cwd()) == ["out"]
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)], ids=["export", "dry-run"])
+def test_a_file_in_the_way_stays(warm: tuple[str, ...], run: Run, option: tuple[str, ...]) -> None:
+    Path("out").write_text("mine")
+
+    result = run(*warm, "-o", "out", *option)
+
+    assert (result.exit_code, result.stderr[:34]) == (3, "Error: out exists and is no bundle")
+    assert Path("out").read_text() == "mine"
+
+
+def test_a_folder_below_a_file_cannot_be_made(warm: tuple[str, ...], run: Run) -> None:
+    Path("file").write_text("mine")
+
+    result = run(*warm, "-o", "file/out")
+
+    assert result.exit_code == 3
+    assert result.stderr == "Error: file/out cannot be written: File exists. Write elsewhere with -o.\n"
+    assert names(Path.cwd()) == ["file"]
+
+
+@pytest.mark.parametrize("name", [".", "../here", ""])
+def test_the_working_folder_cannot_be_replaced(
+    warm: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    place = Path("here").absolute()
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    result = run(*warm, "-o", name)
+
+    assert result.exit_code == 3
+    assert "is the working folder, which cannot be replaced. Name a folder inside it with -o." in result.stderr
+    assert names(place) == []
+
+
+def test_a_mount_point_cannot_be_replaced(warm: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == Path("out").resolve())
+
+    result = run(*warm, "-o", "out")
+
+    assert (result.exit_code, result.stderr[:30]) == (3, "Error: out is a mount point, w")
+    assert names(Path.cwd()) == ["out"]
+
+
+def test_a_name_that_is_too_long(warm: tuple[str, ...], run: Run) -> None:
+    result = run(*warm, "-o", "a" * 300)
+
+    assert result.exit_code == 3
+    assert "cannot be written: File name too long. Write elsewhere with -o." in result.stderr
+
+
+@pytest.mark.parametrize("from_cache", [True, False], ids=["cache", "anew"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(warm: tuple[str, ...], spawn: Spawn, from_cache: bool) -> None:
+    """A limit on the size of files stands in for the disk: the artifact does not fit, the reference does."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    code = (
+        ""
+        if from_cache
+        else FAKE_NETWORK.format(body="Path(plan.out.resolve().parent, 'x').write_bytes(bytes(2 << 20))")
+    )
+    options = () if from_cache else ("--no-cache",)
+
+    returned, _, errors = finish(spawn(*warm, "-o", "out/bundle", *options, code=code, preexec_fn=limit))
+
+    assert returned == 3
+    assert errors.splitlines()[-1] == "Error: out/bundle cannot be written: File too large. Write elsewhere with -o."
+    assert [name for name in names(Path("out")) if name != "x"] == []
+
+
+# -- the end --------------------------------------------------------------------------------------------------------
+
+FAKE_NETWORK = """
+import sys, time, types
+from pathlib import Path
+def prepare(plan, stage):
+    with stage("build"):
+        {body}
+fake = types.ModuleType("edgekit.network")
+fake.prepare = prepare
+sys.modules["edgekit.network"] = fake
+"""
+"""A network that takes its time, so that a signal comes in the middle of a stage and torch need not be loaded."""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "terminate", "hang-up"],
+)
+def test_whatever_ends_an_export_leaves_nothing(warm: tuple[str, ...], spawn: Spawn, number: int, code: int) -> None:
+    process = spawn(*warm, "--no-cache", "-o", "out/bundle", code=FAKE_NETWORK.format(body="time.sleep(60)"))
+    wait_for(lambda: Path("out").exists() and names(Path("out")), process)
+    assert names(Path("out"))[0].endswith(".partial")
+
+    process.send_signal(number)
+
+    assert finish(process) == (code, "", "Interrupted; nothing was left behind.\n")
+    assert names(Path("out")) == []
+
+
+def test_an_interrupted_export_leaves_the_old_bundle(warm: tuple[str, ...], spawn: Spawn, bundle: Path) -> None:
+    before = {name: digest(bundle / name) for name in names(bundle)}
+    process = spawn(*warm, "--no-cache", "-o", bundle, code=FAKE_NETWORK.format(body="time.sleep(60)"))
+    wait_for(lambda: any(name.endswith(".partial") for name in names(bundle.parent)), process)
+
+    process.send_signal(signal.SIGINT)
+
+    assert finish(process)[0] == 130
+    assert {name: digest(bundle / name) for name in names(bundle)} == before
+    assert names(bundle.parent) == ["bundle", "work"]
+
+
+def test_nohup_is_respected(warm: tuple[str, ...], spawn: Spawn) -> None:
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + FAKE_NETWORK.format(body="time.sleep(60)")
+    process = spawn(*warm, "--no-cache", "-o", "out/bundle", code=code)
+    wait_for(lambda: Path("out").exists() and names(Path("out")), process)
+
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+
+    assert finish(process)[0] == 143
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["MemoryError()", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 9 bytes")'],
+    ids=["python", "torch"],
+)
+def test_too_little_memory_is_no_failed_check(warm: tuple[str, ...], spawn: Spawn, error: str) -> None:
+    code = FAKE_NETWORK.format(body=f"raise {error}")
+
+    returned, _, errors = finish(spawn(*warm, "--no-cache", "-o", "out/bundle", code=code))
+
+    assert returned == 3
+    assert errors == (
+        "Error: There is not enough memory for stage 'build'. Choose a smaller size with --input, or run on a machine "
+        "with more memory.\n"
+    )
+    assert names(Path("out")) == []
+
+
+def test_several_exports_into_one_place_at_once(warm: tuple[str, ...], spawn: Spawn, run: Run) -> None:
+    processes = [spawn(*warm, "-o", "out") for _ in range(4)]
+
+    for process in processes:
+        returned, _, errors = finish(process)
+        assert returned == 0, errors
+
+    assert names(Path.cwd()) == ["out"]
+    assert run("verify", "out").exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["interpolate", "keep"])
+def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, kernel: str) -> None:
+    arguments = ("export", "parcnetv2_xt", "--input", "64", "--target", "arm", "--no-cache", "--kernel", kernel)
+    found = []
+    for seed, place in (("1", "first"), ("2", "somewhere/else entirely")):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        process = spawn(*arguments, "-o", "bundle", cwd=folder, env={"PYTHONHASHSEED": seed, "TMPDIR": str(folder)})
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        files = {path.name: digest(path) for path in (folder / "bundle").iterdir() if path.name != "manifest.json"}
+        manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
+        found.append((files, {key: value for key, value in manifest.items() if key not in ("created", "stages")}))
+
+    assert found[0] == found[1]
+    assert sorted(found[0][0]) == [
+        *("parcnetv2_xt.fp32.bin", "parcnetv2_xt.fp32.onnx", "parcnetv2_xt.fp32.tflite", "parcnetv2_xt.fp32.xml"),
+        "reference.safetensors",
+    ]
