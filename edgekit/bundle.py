@@ -153,8 +153,8 @@ def check_place(folder: Path) -> None:
             return
         if not folder.is_dir() or (any(folder.iterdir()) and not is_bundle(folder)):
             raise OutputError(f"{folder} exists and is no bundle. Choose another place with -o, or remove it.")
-        # A bundle appears whole by taking the folder's place. The system lets no mount point be moved aside, and a shell
-        # whose working folder was would go on in one that is gone.
+        # A bundle appears whole by taking the folder's place. The system moves no mount point aside, and a shell would
+        # go on in a working folder that is gone.
         place = folder.resolve()
         if place.is_mount() or Path.cwd().is_relative_to(place):
             what = "a mount point" if place.is_mount() else "the working folder"
