@@ -95,9 +95,8 @@ def make_plan(request: Request) -> Plan:
         MisuseError: A name, size or option that does not exist or does not fit.
         MissingExtraError: A format needs a package that is not installed.
     """
-    for path in (request.weights, request.out):
-        if path is not None:
-            check_text(Path(path))
+    for written in (request.model, request.weights, request.out):
+        check_text(str(written))
     source = resolve(request.model, trust=request.trust)
     model = source.card(request.shape)
     shape = request.shape or model.input_shape
@@ -194,16 +193,16 @@ def hash_weights(path: Path) -> str:
         ) from error
 
 
-def check_text(path: Path) -> None:
-    """Refuses a path that is no text: neither the manifest nor JSON can hold it.
+def check_text(written: str) -> None:
+    """Refuses a name that is no text: neither the manifest nor JSON can hold it.
 
     Raises:
         MisuseError: It has bytes that are no UTF-8.
     """
     try:
-        str(path).encode()
+        written.encode()
     except UnicodeEncodeError as error:
-        raise MisuseError(f"{str(path)!a} is not UTF-8. Use a name of letters and digits.") from error
+        raise MisuseError(f"{written!a} is not UTF-8. Use a name of letters and digits.") from error
 
 
 def describe(

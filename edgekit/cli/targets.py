@@ -59,11 +59,14 @@ def show_board(board: "Board") -> None:
     printer.print(styled(f"{board.name}: ", "bold") + board.summary)
     printer.print(f"{cores_text(board)}, {board.memory_mb} MB, {', '.join(board.architectures)}")
     printer.print(f"SIMD: {', '.join(board.simd)}\n")
-    listing = table("Runtimes", "runtime", "version", "format", "architectures", "how it installs", "note")
+    listing = table("Runtimes", "runtime", "version", "format", "architectures", "note")
     for entry in board.runtimes:
-        listing.add_row(
-            *(entry.runtime, entry.version, entry.format, ", ".join(entry.architectures), entry.install, entry.note)
-        )
+        listing.add_row(entry.runtime, entry.version, entry.format, ", ".join(entry.architectures), entry.note)
     printer.print(listing)
+    printer.print("\nOn the board:", style="bold")
+    for entry in board.runtimes:
+        # In one line, to be copied; the shell takes the rest for a comment.
+        printer.print(f"  {entry.install}  # {', '.join(entry.architectures)}", soft_wrap=True)
+    printer.print()
     for note in (*board.notes, *(f"source: {source}" for source in board.sources)):
         printer.print(f"- {note}")

@@ -23,9 +23,11 @@ def test_a_target_says_what_installs_there(run: Run, name: str) -> None:
 
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{name}: {board.summary}"[:100])
-    text = "".join(result.stdout.split())
-    assert all("".join(support.install.split()) in text for support in board.runtimes)
-    assert all("".join(note.split()) in text for note in board.notes)
+    assert all(
+        f"\n  {support.install}  # {', '.join(support.architectures)}\n" in result.stdout for support in board.runtimes
+    )
+    words = " ".join(result.stdout.split())
+    assert all(" ".join(note.split()) in words for note in board.notes)
 
 
 def test_json_has_the_boards_as_they_are(run: Run) -> None:

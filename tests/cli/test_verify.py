@@ -169,7 +169,7 @@ def identity(shape: tuple[int, ...], output: str) -> bytes:
     given, made = (onnx.helper.make_tensor_value_info(name, 1, list(sides)) for name, sides in names)
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["input"], [output])], "other", [given], [made])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_runtime_that_is_not_installed_is_no_failed_check(
 ) -> None:
     copy.edit(lambda manifest: manifest["members"][0]["artifact"].update(runtime="openvino"))
     monkeypatch.delitem(sys.modules, "edgekit.runners.openvino", raising=False)
-    monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
     no(run, copy, 3, r"Running .*onnx needs openvino, which is not installed\. Run: pip install 'edgekit\[openvino\]'$")
     table = "".join(run("verify", copy.folder).stdout.split())

@@ -1,0 +1,184 @@
+"""A plan settles everything before a framework is loaded, and its keys change exactly when the bytes would."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import save_file
+
+from edgekit.errors import MisuseError, UnknownNameError, WeightsError
+from edgekit.plan import Request, hash_weights, make_plan
+from edgekit.targets.board import board_names, load_board
+
+BASE = Request("parcnetv2_xt")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A weights file; what is in it does not matter before the network is built."""
+    path = tmp_path / "weights.safetensors"
+    save_file({}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "folder"),
+    [
+        ({}, "parcnetv2_xt-224-arm"),
+        ({"target": "rk3288"}, "parcnetv2_xt-224-rk3288"),
+        ({"shape": (1, 3, 320, 320)}, "parcnetv2_xt-320-arm"),
+        ({"shape": (1, 3, 320, 256)}, "parcnetv2_xt-320x256-arm"),
+        ({"shape": (4, 3, 224, 224)}, "parcnetv2_xt-224-n4-arm"),
+        ({"kernel_policy": "interpolate"}, "parcnetv2_xt-224-interpolate-arm"),
+        ({"shape": (2, 3, 64, 96), "kernel_policy": "keep"}, "parcnetv2_xt-64x96-n2-keep-arm"),
+    ],
+)
+def test_the_folder_says_what_differs_from_the_usual(changed: dict[str, Any], folder: str) -> None:
+    assert make_plan(dataclasses.replace(BASE, **changed)).out == Path("edgekit-out") / folder
+
+
+def test_another_folder_can_be_given() -> None:
+    assert make_plan(dataclasses.replace(BASE, out=Path("a/b"))).out == Path("a/b")
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_a_target_decides_the_formats(name: str) -> None:
+    plan = make_plan(dataclasses.replace(BASE, target=name))
+
+    assert sorted(entry.format for entry in plan.exporters) == sorted(load_board(name).formats)
+
+
+@pytest.mark.parametrize("formats", [("onnx",), ("tflite", "onnx"), ("onnx", "onnx")])
+def test_formats_given_by_hand_come_once_each_in_their_own_order(formats: tuple[str, ...]) -> None:
+    plan = make_plan(dataclasses.replace(BASE, target="rk3288", formats=formats))
+
+    assert [entry.format for entry in plan.exporters] == sorted(set(formats))
+    assert plan.artifact_keys.keys() == set(formats)
+
+
+def test_what_is_left_open_comes_from_the_card() -> None:
+    plan = make_plan(BASE)
+
+    assert plan.input.shape == plan.card.input_shape == (1, 3, 224, 224)
+    assert plan.kernel_policy == "interpolate"
+    assert plan.weights_sha256 is None
+    assert plan.stem == "parcnetv2_xt.fp32"
+
+
+def test_an_artifact_says_what_it_is(checkpoint: Path) -> None:
+    metadata = make_plan(dataclasses.replace(BASE, shape=(1, 3, 320, 256), weights=checkpoint)).metadata
+
+    assert all(key.startswith("edgekit.") for key in metadata)
+    assert metadata["edgekit.model"] == "parcnetv2_xt"
+    assert metadata["edgekit.input"] == "1x3x320x256"
+    assert metadata["edgekit.resolution"].startswith(
+        "locked to 320x256; for another size: edgekit export parcnetv2_xt "
+    )
+    assert metadata["edgekit.kernel_policy"] == "interpolate"
+    assert json.loads(metadata["edgekit.weights"]) == {"sha256": hash_weights(checkpoint), "ema": False}
+    assert json.loads(metadata["edgekit.preprocessing"])["channel_order"] == "RGB"
+
+
+OTHER_NETWORK: list[dict[str, Any]] = [
+    {"model": "parcnetv2_t"},
+    {"seed": 1},
+    {"shape": (1, 3, 64, 64)},
+    {"shape": (2, 3, 224, 224)},
+    {"kernel_policy": "keep"},
+    {"weights": "checkpoint"},
+    {"weights": "checkpoint", "ema": True},
+]
+
+SAME_NETWORK: list[dict[str, Any]] = [
+    {},
+    {"target": "rk3288"},
+    {"formats": ("onnx",)},
+    {"out": Path("elsewhere")},
+    {"shape": (1, 3, 224, 224)},
+    {"kernel_policy": "interpolate"},
+]
+
+
+def keys(changed: dict[str, Any], checkpoint: Path) -> tuple[str | None, str]:
+    if "weights" in changed:
+        changed = {**changed, "weights": checkpoint}
+    plan = make_plan(dataclasses.replace(BASE, **changed))
+    return plan.network_key, plan.artifact_keys["onnx"]
+
+
+def test_another_network_has_another_key(checkpoint: Path) -> None:
+    found = [keys(changed, checkpoint) for changed in ({}, *OTHER_NETWORK)]
+
+    assert len({network for network, _ in found}) == len(found)
+    assert len({artifact for _, artifact in found}) == len(found)
+
+
+@pytest.mark.parametrize("changed", SAME_NETWORK, ids=lambda changed: ", ".join(changed) or "again")
+def test_the_same_network_has_the_same_key(changed: dict[str, Any], checkpoint: Path) -> None:
+    assert keys(changed, checkpoint) == keys({}, checkpoint)
+
+
+def test_a_checkpoint_is_known_by_its_content(checkpoint: Path, tmp_path: Path) -> None:
+    before = keys({"weights": checkpoint}, checkpoint)
+    moved = checkpoint.rename(tmp_path / "moved.safetensors")
+    assert keys({"weights": moved}, moved) == before
+
+    save_file({}, moved, {"epoch": "2"})
+    assert keys({"weights": moved}, moved) != before
+
+
+@pytest.mark.parametrize("package", ["torch", "numpy", "onnx", "onnxruntime", "onnxsim"])
+def test_another_version_of_a_tool_is_another_result(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_plan(dataclasses.replace(BASE, formats=("onnx",)))
+    from importlib.metadata import version
+
+    monkeypatch.setattr("edgekit.cache.version", lambda name: "0" if name == package else version(name))
+    after = make_plan(dataclasses.replace(BASE, formats=("onnx",)))
+
+    assert after.artifact_keys != before.artifact_keys
+    assert (after.network_key == before.network_key) is (package not in ("torch", "numpy"))
+    assert after.tools[package] == "0"
+
+
+def test_another_edgekit_is_another_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_plan(BASE)
+    monkeypatch.setattr("edgekit.plan.source_hash", lambda: "another")
+    after = make_plan(BASE)
+
+    assert after.network_key != before.network_key
+    assert after.artifact_keys["onnx"] != before.artifact_keys["onnx"]
+
+
+def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    import msgspec
+
+    bare = msgspec.structs.replace(load_board("arm"), runtimes=())
+    monkeypatch.setattr("edgekit.plan.load_board", lambda name: bare)
+
+    with pytest.raises(MisuseError, match=r"No runtime is known for target 'arm'\. Choose formats with --format"):
+        make_plan(BASE)
+    assert make_plan(dataclasses.replace(BASE, formats=("onnx",))).exporters
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"model": "parcnetv2_x"}, UnknownNameError, r"Did you mean parcnetv2_xt or"),
+        ({"model": "a\udcff.onnx"}, MisuseError, r"'a\\udcff\.onnx' is not UTF-8"),
+        ({"target": "rk"}, UnknownNameError, r"no target named 'rk'"),
+        ({"formats": ("onnx", "mnn")}, UnknownNameError, r"no format named 'mnn'"),
+        ({"precision": "int8"}, UnknownNameError, r"no precision named 'int8'"),
+        ({"shape": (1, 3, 2, 224)}, MisuseError, r"cannot take 2x224: .*Nearest that work: 1x3x3x224\."),
+        ({"shape": (1, 4, 224, 224)}, MisuseError, r"Nx3xHxW"),
+        ({"kernel_policy": "zoom"}, MisuseError, r"no kernel policy 'zoom'"),
+        ({"ema": True}, MisuseError, r"--ema chooses a section of a checkpoint"),
+        ({"weights": Path("gone.pth")}, WeightsError, r"gone\.pth cannot be read: No such file or directory"),
+        ({"weights": Path("/")}, WeightsError, r"/ is a folder"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
+)
+def test_what_cannot_be_carried_out_is_refused(changed: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_plan(dataclasses.replace(BASE, **changed))
