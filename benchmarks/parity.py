@@ -64,7 +64,6 @@ def measure(case: tuple[str, ...]) -> dict[str, Any]:
         "tools": manifest["tools"],
         "date": manifest["created"][:10],
         "artifacts": {member["artifact"]["format"]: worst(member["parity"]) for member in manifest["members"]},
-        "seconds": round(sum(stage["seconds"] for stage in manifest["stages"]), 1),
     }
 
 

@@ -303,3 +303,9 @@ def test_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A heading, this\n[a](page.md#a-heading-this) [b](none.md) [c](#none) [d](mailto:x) [e](page.md)")
     assert broken_links(page) == ["none.md", "#none"]
+
+
+def test_generated_tables_are_up_to_date() -> None:
+    script = ROOT / "scripts" / "readme_tables.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
