@@ -165,7 +165,8 @@ def test_the_stage_used_longest_ago_goes_first(
     cache = StageCache(folder)
     for age, key in enumerate("cba"):
         cache.store(key, Result(age), (source,))
-        os.utime(folder / key, (1_000_000_000 - 1000 * age,) * 2)
+        moment = 1_000_000_000 + 1000 * age
+        os.utime(folder / key, (moment, moment))
         if key == "b":
             assert cache.fetch("c", into, Result) == Result(0)  # used now, so it stays
 

@@ -86,8 +86,9 @@ def test_everything_is_put_back(capfd: Capture, error: BaseException | None) -> 
         kept = logging.root.manager.disable
         logging.disable(logging.NOTSET)
     os.write(1, b"seen")
+    os.write(2, b"seen too")
 
-    assert capfd.readouterr().out == "seen"
+    assert capfd.readouterr() == ("seen", "seen too")
     assert kept == logging.INFO
     assert warnings.filters == filters
     assert open_descriptors() == descriptors

@@ -67,17 +67,19 @@ def _ending_signals() -> Iterator[None]:
         return
     numbers = [signal.Signals[name] for name in ENDING_SIGNALS if hasattr(signal, name)]
     taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in taken:  # a second one must not interrupt the cleaning up
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated(number)
+
     for number in taken:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         yield
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    raise Terminated(number)
 
 
 def _open_descriptors() -> None:

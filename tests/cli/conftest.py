@@ -1,5 +1,6 @@
 """The command line, in this process and in one of its own."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgekit.cli import cli
+from tests.conftest import Exported
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -83,3 +85,20 @@ def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]") -> No
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.fixture
+def warm(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Arguments of an export whose every stage is in the cache."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(exported.cache))
+    return ("export", *exported.arguments)
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

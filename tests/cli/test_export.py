@@ -1,36 +1,18 @@
 """`edgekit export`: what it leaves behind, and that it leaves nothing behind when it does not come to its end."""
 
-import hashlib
 import json
 import os
-import resource
 import shlex
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 
 from edgekit.bundle import read_manifest
-from tests.cli.conftest import Run, Spawn, finish, wait_for
+from tests.cli.conftest import Run, Spawn, digest, finish, names
 from tests.conftest import Exported
 
 FILES = ["manifest.json", "parcnetv2_xt.fp32.onnx", "reference.safetensors"]
-
-
-@pytest.fixture
-def warm(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Arguments of an export whose every stage is in the cache."""
-    monkeypatch.setenv("EDGEKIT_CACHE", str(exported.cache))
-    return ("export", *exported.arguments)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_bundle_has_what_its_manifest_says(exported: Exported) -> None:
@@ -269,110 +251,6 @@ def test_a_name_that_is_too_long(warm: tuple[str, ...], run: Run) -> None:
 
     assert result.exit_code == 3
     assert "cannot be written: File name too long. Write elsewhere with -o." in result.stderr
-
-
-@pytest.mark.parametrize("from_cache", [True, False], ids=["cache", "anew"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(warm: tuple[str, ...], spawn: Spawn, from_cache: bool) -> None:
-    """A limit on the size of files stands in for the disk: the artifact does not fit, the reference does."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-    code = (
-        ""
-        if from_cache
-        else FAKE_NETWORK.format(body="Path(plan.out.resolve().parent, 'x').write_bytes(bytes(2 << 20))")
-    )
-    options = () if from_cache else ("--no-cache",)
-
-    returned, _, errors = finish(spawn(*warm, "-o", "out/bundle", *options, code=code, preexec_fn=limit))
-
-    assert returned == 3
-    assert errors.splitlines()[-1] == "Error: out/bundle cannot be written: File too large. Write elsewhere with -o."
-    assert [name for name in names(Path("out")) if name != "x"] == []
-
-
-# -- the end --------------------------------------------------------------------------------------------------------
-
-FAKE_NETWORK = """
-import sys, time, types
-from pathlib import Path
-def prepare(plan, stage):
-    with stage("build"):
-        {body}
-fake = types.ModuleType("edgekit.network")
-fake.prepare = prepare
-sys.modules["edgekit.network"] = fake
-"""
-"""A network that takes its time, so that a signal comes in the middle of a stage and torch need not be loaded."""
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
-    ids=["ctrl-c", "terminate", "hang-up"],
-)
-def test_whatever_ends_an_export_leaves_nothing(warm: tuple[str, ...], spawn: Spawn, number: int, code: int) -> None:
-    process = spawn(*warm, "--no-cache", "-o", "out/bundle", code=FAKE_NETWORK.format(body="time.sleep(60)"))
-    wait_for(lambda: Path("out").exists() and names(Path("out")), process)
-    assert names(Path("out"))[0].endswith(".partial")
-
-    process.send_signal(number)
-
-    assert finish(process) == (code, "", "Interrupted; nothing was left behind.\n")
-    assert names(Path("out")) == []
-
-
-def test_an_interrupted_export_leaves_the_old_bundle(warm: tuple[str, ...], spawn: Spawn, bundle: Path) -> None:
-    before = {name: digest(bundle / name) for name in names(bundle)}
-    process = spawn(*warm, "--no-cache", "-o", bundle, code=FAKE_NETWORK.format(body="time.sleep(60)"))
-    wait_for(lambda: any(name.endswith(".partial") for name in names(bundle.parent)), process)
-
-    process.send_signal(signal.SIGINT)
-
-    assert finish(process)[0] == 130
-    assert {name: digest(bundle / name) for name in names(bundle)} == before
-    assert names(bundle.parent) == ["bundle", "work"]
-
-
-def test_nohup_is_respected(warm: tuple[str, ...], spawn: Spawn) -> None:
-    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + FAKE_NETWORK.format(body="time.sleep(60)")
-    process = spawn(*warm, "--no-cache", "-o", "out/bundle", code=code)
-    wait_for(lambda: Path("out").exists() and names(Path("out")), process)
-
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGTERM)
-
-    assert finish(process)[0] == 143
-
-
-@pytest.mark.parametrize(
-    "error",
-    ["MemoryError()", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 9 bytes")'],
-    ids=["python", "torch"],
-)
-def test_too_little_memory_is_no_failed_check(warm: tuple[str, ...], spawn: Spawn, error: str) -> None:
-    code = FAKE_NETWORK.format(body=f"raise {error}")
-
-    returned, _, errors = finish(spawn(*warm, "--no-cache", "-o", "out/bundle", code=code))
-
-    assert returned == 3
-    assert errors == (
-        "Error: There is not enough memory for stage 'build'. Choose a smaller size with --input, or run on a machine "
-        "with more memory.\n"
-    )
-    assert names(Path("out")) == []
-
-
-def test_several_exports_into_one_place_at_once(warm: tuple[str, ...], spawn: Spawn, run: Run) -> None:
-    processes = [spawn(*warm, "-o", "out") for _ in range(4)]
-
-    for process in processes:
-        returned, _, errors = finish(process)
-        assert returned == 0, errors
-
-    assert names(Path.cwd()) == ["out"]
-    assert run("verify", "out").exit_code == 0
 
 
 @pytest.mark.slow
