@@ -146,5 +146,5 @@ def cli() -> None:
     edgekit models                              what can be exported
     edgekit targets                             for which boards
 
-    Exit codes: 0 fine, 1 a check failed, 2 the request was wrong, 3 the machine lacks something.
+    Exit codes: 0 fine, 1 a check failed, 2 the request was wrong, 3 the machine lacks something, 130 interrupted.
     """
