@@ -2,14 +2,21 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from edgekit.cli.options import PATH, complete_formats, complete_models, complete_targets, json_option, network_options
+from edgekit.cli.options import (
+    PATH,
+    NetworkOptions,
+    complete_formats,
+    complete_models,
+    complete_targets,
+    json_option,
+    network_options,
+)
 
 if TYPE_CHECKING:
-    from edgekit.artifact import Shape
     from edgekit.bundle import Manifest
     from edgekit.cache import StageCache
     from edgekit.plan import Plan
@@ -36,19 +43,11 @@ def export(
     target: str,
     formats: tuple[str, ...],
     precision: str,
-    shape: "Shape | None",
-    kernel_policy: str | None,
-    weights: str | None,
-    sha256: str | None,
-    trust: bool,
-    no_fuse: tuple[str, ...],
-    only: tuple[str, ...],
-    ema: bool,
-    seed: int,
     out: Path | None,
     no_cache: bool,
     dry_run: bool,
     as_json: bool,
+    **network: Unpack[NetworkOptions],
 ) -> None:
     """Export MODEL for a target: every format its runtimes load, each verified against the original in float64.
 
@@ -60,22 +59,7 @@ def export(
     from edgekit.cache import StageCache, default_folder
     from edgekit.plan import Request, make_plan
 
-    request = Request(
-        model=model,
-        target=target,
-        formats=formats,
-        precision=precision,
-        shape=shape,
-        kernel_policy=kernel_policy,
-        weights=weights,
-        sha256=sha256,
-        trust=trust,
-        no_fuse=no_fuse,
-        only=only,
-        ema=ema,
-        seed=seed,
-        out=out,
-    )
+    request = Request(model=model, target=target, formats=formats, precision=precision, out=out, **network)
     plan = make_plan(request)
     cache = StageCache(None if no_cache else default_folder())
     if dry_run:

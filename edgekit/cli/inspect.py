@@ -2,15 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 from click.core import ParameterSource
 
-from edgekit.cli.options import PATH, complete_models_or_paths, json_option, network_options
+from edgekit.cli.options import PATH, NetworkOptions, complete_models_or_paths, json_option, network_options
 
 if TYPE_CHECKING:
-    from edgekit.artifact import Certificate, RegionCertificate, Shape
+    from edgekit.artifact import Certificate, RegionCertificate
     from edgekit.bundle import Manifest
     from edgekit.inspection import Inspection
     from edgekit.plan import Request
@@ -25,19 +25,11 @@ if TYPE_CHECKING:
 @json_option
 def inspect(
     what: str,
-    shape: "Shape | None",
-    kernel_policy: str | None,
-    weights: str | None,
-    sha256: str | None,
-    trust: bool,
-    no_fuse: tuple[str, ...],
-    only: tuple[str, ...],
-    ema: bool,
-    seed: int,
     depth: int,
     kernels: Path | None,
     fusion: bool,
     as_json: bool,
+    **network: Unpack[NetworkOptions],
 ) -> None:
     """Show what a MODEL computes after materialising, or what a BUNDLE holds and how it came to be.
 
@@ -56,19 +48,7 @@ def inspect(
         if fusion and not as_json:
             show_fusion(manifest.passes, manifest.regions)
         return
-    request = Request(
-        model=what,
-        shape=shape,
-        kernel_policy=kernel_policy,
-        weights=weights,
-        sha256=sha256,
-        trust=trust,
-        no_fuse=no_fuse,
-        only=only,
-        ema=ema,
-        seed=seed,
-    )
-    found = look(request, depth, kernels, quiet=as_json)
+    found = look(Request(model=what, **network), depth, kernels, quiet=as_json)
     if as_json:
         print_json({"inspection": found})
     elif fusion:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 from click.shell_completion import CompletionItem
@@ -72,6 +72,20 @@ def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incompl
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`; errors are printed as JSON with it too, see `edgekit.cli.Commands`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
+
+
+class NetworkOptions(TypedDict):
+    """What `network_options` gives a command: fields of `edgekit.plan.Request`, by their names there."""
+
+    shape: Shape | None
+    kernel_policy: str | None
+    weights: str | None
+    sha256: str | None
+    trust: bool
+    no_fuse: tuple[str, ...]
+    only: tuple[str, ...]
+    ema: bool
+    seed: int
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:

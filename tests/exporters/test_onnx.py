@@ -8,13 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
 
-from edgekit.artifact import TensorSpec
-from edgekit.capture import capture
-from edgekit.errors import ConverterError
-from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.onnx import MODULE_KEY, OPSET, export
+from edgekit.exporters.base import Candidate
+from edgekit.exporters.onnx import MODULE_KEY, OPSET
 from edgekit.network import Network, lower
 from edgekit.program import module_path, operator_counts, operators
 from edgekit.runners import load
@@ -125,35 +121,3 @@ def test_weights_are_in_the_file_as_float32(tiny: Network, model: onnx.ModelProt
     floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     assert not any(tensor.data_type == onnx.TensorProto.DOUBLE for tensor in model.graph.initializer)
     assert sum(len(tensor.raw_data) // 4 for tensor in floats) == tiny.certificates[-1].after.parameters
-
-
-def test_the_bytes_do_not_depend_on_what_the_process_did_before(
-    tiny_artifact: Artifact, sliver_artifact: Artifact, sliver_of_a_fresh_process: Path
-) -> None:
-    tiny_artifact("onnx")  # so that the second export here meets the first one there
-    for candidate in sliver_artifact("onnx"):
-        for file in candidate.files:
-            assert (sliver_of_a_fresh_process / file.name).read_bytes() == file.read_bytes()
-
-
-@pytest.mark.slow
-def test_exporting_again_gives_the_same_bytes(
-    tiny: Network, tiny_artifact: Artifact, write: Write, tmp_path: Path
-) -> None:
-    for before, again in zip(tiny_artifact("onnx"), write(tiny, "onnx", tmp_path), strict=True):
-        assert [file.read_bytes() for file in before.files] == [file.read_bytes() for file in again.files]
-
-
-class Unknown(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = torch.special.bessel_j0(x)
-        return result
-
-
-def test_an_operator_that_onnx_lacks_is_the_converters_failure(tmp_path: Path) -> None:
-    program = capture(Unknown().eval(), (1, 4))
-    spec = ExportSpec(TensorSpec(name="input", shape=(1, 4)), (TensorSpec(name="logits", shape=(1, 4)),), {})
-    with pytest.raises(ConverterError, match=r"torch\.onnx\.export could not convert the program: ") as caught:
-        export(program, spec, tmp_path, "net")
-    assert "bessel_j0" in str(caught.value)
-    assert not list(tmp_path.iterdir())

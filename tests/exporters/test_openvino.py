@@ -8,13 +8,8 @@ from pathlib import Path
 import openvino
 import pytest
 import torch
-from torch import Tensor, nn
 
-from edgekit.artifact import TensorSpec
-from edgekit.capture import capture
-from edgekit.errors import ConverterError
-from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.openvino import export
+from edgekit.exporters.base import Candidate
 from edgekit.network import Network, lower
 from edgekit.program import operator_counts
 from edgekit.runners import load
@@ -89,35 +84,3 @@ def test_nothing_tells_where_the_file_was_written(candidate: Candidate) -> None:
     assert b".py" not in content
     for folder in (Path.home(), Path.cwd(), Path(torch.__file__).parent, candidate.files[0].parent):
         assert str(folder).encode() not in content
-
-
-def test_the_bytes_do_not_depend_on_what_the_process_did_before(
-    tiny_artifact: Artifact, sliver_artifact: Artifact, sliver_of_a_fresh_process: Path
-) -> None:
-    tiny_artifact("openvino")  # so that the second export here meets the first one there
-    for candidate in sliver_artifact("openvino"):
-        for file in candidate.files:
-            assert (sliver_of_a_fresh_process / file.name).read_bytes() == file.read_bytes()
-
-
-@pytest.mark.slow
-def test_exporting_again_gives_the_same_bytes(
-    tiny: Network, tiny_artifact: Artifact, write: Write, tmp_path: Path
-) -> None:
-    for before, again in zip(tiny_artifact("openvino"), write(tiny, "openvino", tmp_path), strict=True):
-        assert [file.read_bytes() for file in before.files] == [file.read_bytes() for file in again.files]
-
-
-class Unknown(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = torch.special.bessel_j0(x)
-        return result
-
-
-def test_an_operator_that_openvino_lacks_is_the_converters_failure(tmp_path: Path) -> None:
-    program = capture(Unknown().eval(), (1, 4))
-    spec = ExportSpec(TensorSpec(name="input", shape=(1, 4)), (TensorSpec(name="logits", shape=(1, 4)),), {})
-    with pytest.raises(ConverterError, match="OpenVINO could not convert the program: ") as caught:
-        export(program, spec, tmp_path, "net")
-    assert "bessel_j0" in str(caught.value)
-    assert not list(tmp_path.iterdir())

@@ -9,13 +9,10 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from torch import Tensor, nn
 
 from edgekit.artifact import TensorSpec
-from edgekit.capture import capture
-from edgekit.errors import ConverterError
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.tflite import CONSTANT_ALIGNMENT, export, with_metadata
+from edgekit.exporters.tflite import CONSTANT_ALIGNMENT, with_metadata
 from edgekit.network import Network, lower
 from edgekit.program import operator_counts
 from edgekit.runners import load
@@ -126,35 +123,3 @@ def test_it_runs_without_xnnpack_as_well(tiny: Network, path: Path) -> None:
     case = tiny.reference.cases[0]
     (output,) = interpreter.get_signature_runner()(input=case.input).values()
     np.testing.assert_allclose(output, case.output, rtol=1e-4, atol=1e-5)
-
-
-def test_the_bytes_do_not_depend_on_what_the_process_did_before(
-    tiny_artifact: Artifact, sliver_artifact: Artifact, sliver_of_a_fresh_process: Path
-) -> None:
-    tiny_artifact("tflite")  # so that the second export here meets the first one there
-    for candidate in sliver_artifact("tflite"):
-        for file in candidate.files:
-            assert (sliver_of_a_fresh_process / file.name).read_bytes() == file.read_bytes()
-
-
-@pytest.mark.slow
-def test_exporting_again_gives_the_same_bytes(
-    tiny: Network, tiny_artifact: Artifact, write: Write, tmp_path: Path
-) -> None:
-    for before, again in zip(tiny_artifact("tflite"), write(tiny, "tflite", tmp_path), strict=True):
-        assert [file.read_bytes() for file in before.files] == [file.read_bytes() for file in again.files]
-
-
-class Unknown(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = torch.special.bessel_j0(x)
-        return result
-
-
-def test_an_operator_that_tflite_lacks_is_the_converters_failure(tmp_path: Path) -> None:
-    program = capture(Unknown().eval(), (1, 4))
-    spec = ExportSpec(TensorSpec(name="input", shape=(1, 4)), (TensorSpec(name="logits", shape=(1, 4)),), {})
-    with pytest.raises(ConverterError, match="litert-torch could not convert the program: ") as caught:
-        export(program, spec, tmp_path, "net")
-    assert "bessel_j0" in str(caught.value)
-    assert not list(tmp_path.iterdir())
