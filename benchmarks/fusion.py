@@ -12,14 +12,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from edgekit.bundle import read_manifest
+from interleaved import interleaved
+
+from edgekit.bundle import REFERENCE, read_manifest
 from edgekit.quiet import silenced
+from edgekit.reference_file import read_reference
 from edgekit.runners import load
-from edgekit.runners.base import Runner
-from edgekit.verify import read_reference
+from edgekit.runners.base import Runner, Tensors
 
 VARIANTS = {"unfused": ["--no-fuse", "*"], "fused": []}
 
@@ -32,21 +33,17 @@ def export(model: str, options: list[str], folder: Path) -> None:
 
 def measure(folders: dict[str, Path], threads: int, rounds: int) -> None:
     """Times every artifact of every variant in turn and prints a line for each runtime."""
-    image = read_reference(folders["fused"] / "reference.safetensors").cases[1].input
-    runners: dict[tuple[str, str], Runner] = {}
+    against = read_reference(folders["fused"] / REFERENCE)
+    inputs = {spec.name: image for spec, image in zip(against.inputs, against.cases[1].inputs, strict=True)}
+    runners: dict[tuple[str, str], tuple[Runner, Tensors]] = {}
     with silenced():
         for variant, folder in folders.items():
             for member in read_manifest(folder).members:
                 path = folder / member.artifact.files[0].name
-                runners[member.artifact.runtime, variant] = load(member.artifact.runtime, path, threads)
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in runners}
-    for _ in range(rounds + 2):
-        for key, runner in runners.items():
-            started = time.perf_counter()
-            runner.run({"input": image})
-            times[key].append(1e3 * (time.perf_counter() - started))
+                runners[member.artifact.runtime, variant] = load(member.artifact.runtime, path, threads), inputs
+    times = interleaved(runners, rounds)
     for runtime in dict.fromkeys(runtime for runtime, _ in runners):
-        before, after = (times[runtime, variant][2:] for variant in VARIANTS)
+        before, after = (times[runtime, variant] for variant in VARIANTS)
         ratio = statistics.median(old / new for old, new in zip(before, after, strict=True))
         shown = "  ".join(
             f"{name} min {min(values):7.1f} median {statistics.median(values):7.1f}"

@@ -45,6 +45,12 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("parnet_m_streams1",),
     ("parnet_m_streams2",),
     ("parnet_m_streams4",),
+    ("parcnetv2_t", "--features", "--input", "512"),
+    ("parcnetv2_t", "--features", "--input", "512x2048"),
+    ("parnet_s", "--features"),
+    ("upernet_parcnetv2_t",),
+    ("upernet_parcnetv2_s",),
+    ("upernet_parcnetv2_b",),
 )
 
 
@@ -59,7 +65,7 @@ def measure(case: tuple[str, ...]) -> dict[str, Any]:
     manifest = answer["manifest"]
     return {
         "case": list(case),
-        "input": "x".join(map(str, manifest["input"]["shape"])),
+        "input": "x".join(map(str, manifest["inputs"][0]["shape"])),
         "kernel_policy": manifest["kernel_policy"],
         "tools": manifest["tools"],
         "date": manifest["created"][:10],

@@ -118,9 +118,10 @@ class Parity(Struct, frozen=True, kw_only=True):
 
 
 class CaseParity(Struct, frozen=True, kw_only=True):
-    """One input: how an artifact did, how torch float32 does (`noise_db`), and the SNR required (`gate_db`)."""
+    """One output on one case: how an artifact did, how torch float32 does (`noise_db`), and the SNR required."""
 
     case: str
+    output: str
     parity: Parity
     noise_db: float
     gate_db: float
@@ -142,7 +143,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class Certificate(Struct, frozen=True, kw_only=True):
     """What one pass did to a program, and the measured proof that it is still the same network.
 
-    `fired` counts rewrites by rule; `parity` compares float64 runs before and after; it must reach `gate_db`.
+    `fired` counts rewrites by rule; `parity` compares float64 runs before and after, in the output that comes closest
+    to the SNR it must reach, `gate_db`.
     """
 
     name: str

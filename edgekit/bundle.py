@@ -19,7 +19,7 @@ from edgekit.artifact import (
 from edgekit.errors import ArtifactError, BundleError, OutputError
 from edgekit.files import output_errors, sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
 
@@ -50,7 +50,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     model: ModelCard
     weights: WeightsSource
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     kernel_policy: str | None
     target: str
@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads a bundle's manifest.
 
     Raises:
-        BundleError: The folder is no bundle, its manifest is damaged, or it was written by a newer edgekit.
+        BundleError: The folder is no bundle, its manifest is damaged, or another version of edgekit wrote it.
     """
     path = folder / MANIFEST
     try:
@@ -85,7 +85,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         version = msgspec.json.decode(content, type=_Head).schema_version
         if version != SCHEMA_VERSION:
-            raise BundleError(f"{path} has schema version {version}; this edgekit reads {SCHEMA_VERSION}.")
+            raise BundleError(
+                f"{path} has schema version {version}; this edgekit reads {SCHEMA_VERSION}. Export the model again, or "
+                "use the edgekit that made it."
+            )
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is damaged: {error}. Export the model again.") from error

@@ -5,10 +5,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgekit.artifact import Shape, TensorSpec
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, first_line
 from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants
 
-INPUT_NAME = "input"
 OUTPUT_NAMES = ("logits",)
 
 _DTYPE_ASSERTION = torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 - ATen's own name
@@ -18,24 +17,23 @@ _COPIES = (torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.detach_.defaul
 """What export wraps around a tensor that a model makes as it runs."""
 
 
-def capture(model: nn.Module, shape: Shape) -> Program:
-    """Traces a model in evaluation mode to ATen operators at one input shape.
+def capture(model: nn.Module, *shapes: Shape) -> Program:
+    """Traces a model in evaluation mode to ATen operators at fixed input shapes.
 
     Args:
-        model: The network; one tensor in, one tensor out.
-        shape: (N, C, H, W) of its input.
+        model: The network; float32 tensors in, by position, one tensor or a tuple of them out.
+        shapes: Of each input, such as (N, C, H, W).
 
     Raises:
-        ModelError: The model is in training mode, or cannot be traced at this shape.
+        ModelError: The model is in training mode, or cannot be traced at these shapes.
     """
     check_capturable(model)
+    sizes = ", ".join(map(size_text, shapes))
     try:
-        exported = torch.export.export(model, (torch.zeros(shape),), strict=False)
+        exported = torch.export.export(model, tuple(torch.zeros(shape) for shape in shapes), strict=False)
         traced = exported.module(check_guards=False)
     except Exception as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be captured at input {size_text(shape)}: {first_line(error)}"
-        ) from error
+        raise ModelError(f"{type(model).__name__} cannot be captured at input {sizes}: {first_line(error)}") from error
     written = list(exported.graph_signature.buffers_to_mutate.values())
     if written:
         raise ModelError(
@@ -76,27 +74,44 @@ def tidy(program: Program) -> None:
 
 
 def output_specs(program: Program, names: tuple[str, ...] = OUTPUT_NAMES) -> tuple[TensorSpec, ...]:
-    """Name and shape of the tensor a program returns.
+    """Names and shapes of the tensors a program returns, in order.
 
     Raises:
-        ModelError: The program returns anything but one tensor of a fixed shape.
+        ModelError: It returns something else than float32 tensors of fixed shapes, or one of them twice.
     """
     returned = program.graph.output_node().args[0]
-    nodes = returned if isinstance(returned, (list, tuple)) else (returned,)
-    values = [node.meta.get("val") if isinstance(node, Node) else node for node in nodes]
-    if len(values) != 1 or len(names) != 1:
-        raise ModelError(f"The model returns {len(values)} outputs; edgekit exports models that return one tensor.")
-    (value,) = values
-    if not isinstance(value, Tensor) or not _returns_bare_tensor(program):
-        what = "its tensor in a container" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ModelError(f"The model returns {what}; edgekit exports models that return one tensor.")
+    nodes = tuple(returned) if isinstance(returned, (list, tuple)) else (returned,)
+    if not _returns_in_order(program) or len(nodes) != len(names):
+        raise ModelError(
+            f"The model returns {len(nodes)} tensors in a container, for which there are {len(names)} names. "
+            "Return one tensor or a flat tuple of them."
+        )
+    if len(set(nodes)) < len(nodes):
+        raise ModelError("The model returns one tensor twice. Return it once.")
+    return tuple(_output_spec(node, name) for node, name in zip(nodes, names, strict=True))
+
+
+def _output_spec(node: object, name: str) -> TensorSpec:
+    """The spec of one output."""
+    value = node.meta.get("val") if isinstance(node, Node) else node
+    if not isinstance(value, Tensor) or not isinstance(node, Node):
+        raise ModelError(f"The model returns a {type(value).__name__}; edgekit exports models that return tensors.")
+    if node.op != "call_function":
+        what = "one of its inputs" if node.op == "placeholder" else "a constant"
+        raise ModelError(f"The model returns {what} as {name!r}, which it does not compute. Leave it out.")
+    if value.dtype is not torch.float32:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"The model returns {name!r} as {kind}; how close {kind} values are says nothing. Return the float32 "
+            "values they are made of, such as logits, and decide on the host."
+        )
     if not all(isinstance(side, int) for side in value.shape):
         raise ModelError("The size of the model's output depends on the values of its input. Return a fixed size.")
-    return (TensorSpec(name=names[0], shape=tuple(value.shape), layout="NCHW"[: value.ndim]),)
+    return TensorSpec(name=name, shape=tuple(value.shape), layout="NCHW"[: value.ndim])
 
 
-def _returns_bare_tensor(program: Program) -> bool:
-    """Whether calling the program gives the tensor itself, or it in a tuple or list, rather than in a dictionary."""
+def _returns_in_order(program: Program) -> bool:
+    """Whether calling the program gives a tensor, or a tuple or list of them, rather than a dictionary."""
     convention = getattr(program.graph._codegen, "pytree_info", None)  # noqa: SLF001 - no public way to ask
     kind = convention.out_spec.type if convention is not None and convention.out_spec is not None else None
     return kind in (None, tuple, list)
@@ -105,9 +120,3 @@ def _returns_bare_tensor(program: Program) -> bool:
 def size_text(shape: Shape) -> str:
     """(1, 3, 224, 224) as 1x3x224x224."""
     return "x".join(str(side) for side in shape)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says anything, for use inside a one-line message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

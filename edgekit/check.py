@@ -15,7 +15,8 @@ from edgekit.errors import (
     ParityError,
 )
 from edgekit.quiet import silenced
-from edgekit.verify import Reference, failure, read_reference, verify_file
+from edgekit.reference_file import read_reference
+from edgekit.verify import Reference, failure, verify_file
 
 
 @dataclass(frozen=True, slots=True)

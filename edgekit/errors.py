@@ -101,3 +101,16 @@ class OutputError(EnvironmentProblemError):
 
 class ConverterError(EnvironmentProblemError):
     """A third-party converter failed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says anything, for use inside a one-line message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that the others were raised from, which knows what was wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

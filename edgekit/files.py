@@ -58,6 +58,7 @@ def staging(folder: Path, advice: str = ELSEWHERE, place: Path | None = None) ->
     place = place or folder
     with output_errors(place, advice):
         final = folder.resolve()
+        missing = [parent for parent in final.parents if not parent.exists()]
         final.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(final.parent, f".{escape(final.name)}.*.partial")
         partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
@@ -68,6 +69,9 @@ def staging(folder: Path, advice: str = ELSEWHERE, place: Path | None = None) ->
             _replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # it holds something by now, the result above all
+                parent.rmdir()
 
 
 @contextmanager

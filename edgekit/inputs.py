@@ -3,27 +3,28 @@
 All of them live in the network's input domain, after preprocessing: about zero mean, about unit variance.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.artifact import Shape
+from edgekit.artifact import Shape, TensorSpec
 
 Image = NDArray[np.float32]
+Images = tuple[Image, ...]
 
 SEED = 20_240
 
 
-def noise(shape: Shape) -> Image:
+def noise(shape: Shape, index: int = 0) -> Image:
     """White noise: every frequency and every pixel, nothing like an image."""
-    return np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)
+    return np.random.default_rng(SEED + 2 * index).standard_normal(shape).astype(np.float32)
 
 
-def natural(shape: Shape) -> Image:
+def natural(shape: Shape, index: int = 0) -> Image:
     """Noise with the 1/f amplitude spectrum of photographs, unit variance."""
-    generator = np.random.default_rng(SEED + 1)
+    generator = np.random.default_rng(SEED + 2 * index + 1)
     height, width = shape[-2:]
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1.0 / max(height, width))
@@ -33,22 +34,22 @@ def natural(shape: Shape) -> Image:
     return np.asarray(standard, dtype=np.float32)
 
 
-def edges(shape: Shape) -> Image:
+def edges(shape: Shape, index: int = 0) -> Image:
     """A ramp, a checkerboard and one bright pixel in each corner: borders and padding show here."""
     rows, columns = np.indices(shape[-2:])
     ramp = 2.0 * columns / max(shape[-1] - 1, 1) - 1.0
     checks = np.where((rows // 8 + columns // 8) % 2 == 0, 1.0, -1.0)
     image = np.broadcast_to(0.5 * ramp + checks, shape).copy()
     image[..., (0, 0, -1, -1), (0, -1, 0, -1)] = 4.0
-    return image.astype(np.float32)
+    return np.roll(image, index, axis=-1).astype(np.float32)
 
 
-def flat(shape: Shape) -> Image:
+def flat(shape: Shape, index: int = 0) -> Image:  # noqa: ARG001 - nothing tells zeros apart
     """All zero, the mean image: norms divide by nearly nothing."""
     return np.zeros(shape, dtype=np.float32)
 
 
-CASES: Mapping[str, Callable[[Shape], Image]] = MappingProxyType(
+CASES: Mapping[str, Callable[[Shape, int], Image]] = MappingProxyType(
     {"noise": noise, "natural": natural, "edges": edges, "flat": flat}
 )
 """Name to generator, in the order in which they are compared."""
@@ -61,6 +62,17 @@ PROBES = ("natural", "edges")
 """The cases on which every pass is proved; an artifact is verified on all of them."""
 
 
-def generate(shape: Shape) -> dict[str, Image]:
-    """Every case at one input shape (N, C, H, W), the same values every time."""
-    return {name: make(shape) for name, make in CASES.items()}
+def generate(specs: Sequence[TensorSpec]) -> dict[str, Images]:
+    """Every case for a network's inputs, the same values every time and others for each input.
+
+    Inputs of another rank than an image's are one column of pixels, or a row of them.
+    """
+    return {
+        name: tuple(make(as_image(spec.shape), index).reshape(spec.shape) for index, spec in enumerate(specs))
+        for name, make in CASES.items()
+    }
+
+
+def as_image(shape: Shape) -> Shape:
+    """A shape of two dimensions or more: a vector becomes a row."""
+    return shape if len(shape) > 1 else (1, *shape) if shape else (1, 1)

@@ -1,42 +1,45 @@
 """The network of one export: built, given weights, captured, materialised and referenced; then lowered per runtime."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from msgspec import structs
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.artifact import Certificate, GraphStats, RegionCertificate, WeightsSource
+from edgekit.artifact import Certificate, GraphStats, RegionCertificate, Shape, TensorSpec, WeightsSource
 from edgekit.cache import default_folder
 from edgekit.capture import capture, output_specs
-from edgekit.errors import ModelError, OutputError, ParityError
-from edgekit.inputs import PROBES, generate
+from edgekit.errors import ModelError, OutputError, ParityError, WeightsError
+from edgekit.inputs import PROBES, Images, generate
 from edgekit.intake.explain import explain_capture_error, explain_program
 from edgekit.intake.fetch import fetch_weights, is_url
-from edgekit.intake.source import Built, only_image
+from edgekit.intake.source import Built
 from edgekit.intake.state import hash_state
-from edgekit.models.build import settle
+from edgekit.intake.zoo import INPUT_NAME
+from edgekit.memory import check_memory
+from edgekit.models.build import fit_backbone, settle
 from edgekit.models.cards import CARDS
 from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import load_weights, random_weights
-from edgekit.numerics import compare_one
 from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.fuse import Fuse, FuseOptions
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
-from edgekit.program import Program, fingerprint, run, stats
-from edgekit.reference import model_in_float64, program_in_float64
-from edgekit.verify import Reference, reference
+from edgekit.program import Program, as_tuple, fingerprint, stats
+from edgekit.reference import Function, model_in_float64, program_in_float64
+from edgekit.verify import Forward, Outputs, Reference, case_parity, failure, reference, tightest
 
-Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 StageClock = Callable[[str], AbstractContextManager[None]]
+
+MAX_STATISTICS_SIDE = 256
+"""Batch norms of random weights are measured on images no larger than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Network:
     Attributes:
         programs: Name of each stage to the program it left, in order.
         probes: Inputs on which passes are proved.
-        gate_db: SNR a pass has to keep in float64: what torch float32 reaches on the worst of the probes.
+        gates_db: SNR a pass has to keep in float64, for each output: what torch float32 reaches on the worst probe.
         lowered: What each sequence of lowering passes made; runtimes share as many first passes as they agree on.
     """
 
@@ -58,9 +61,13 @@ class Network:
     regions: tuple[RegionCertificate, ...]
     proven: Proven
     programs: Mapping[str, Program] = field(repr=False)
-    probes: tuple[Tensor, ...] = field(repr=False)
-    gate_db: float
+    probes: tuple[tuple[Tensor, ...], ...] = field(repr=False)
+    gates_db: tuple[float, ...]
     lowered: dict[tuple[Pass, ...], tuple[Proven, Certificate]] = field(default_factory=dict, repr=False)
+
+    def identity(self) -> dict[str, str]:
+        """What the network is, for a cache key, where no name or hash of a file can tell."""
+        return {"program": self.fingerprint, "outputs": " ".join(spec.name for spec in self.reference.outputs)}
 
     def float32_stages(self, lowered: Program, runtime: str) -> dict[str, Forward]:
         """Each stage's program as a float32 function, in order, for finding where an artifact went wrong."""
@@ -74,35 +81,49 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
     Raises:
         WeightsError: The checkpoint cannot be read or is not this model's.
         ModelError: The model cannot be captured at this input shape.
+        EnvironmentProblemError: It needs more memory than there is.
         ParityError: Capturing or a pass changed the network.
     """
     with stage("build"):
-        built = plan.source.build(plan.input.shape, plan.kernel_policy)
-        only_image(built)
-        model = built.model
+        built = plan.source.build(plan.request.shape, plan.kernel_policy)
         weights = set_weights(built, plan)
     with stage("capture"):
-        captured = captured_program(built, plan)
+        captured = captured_program(built)
+        outputs = output_specs(captured, built.outputs)
+        check_memory(captured)
     with stage("reference"):
-        exact = run_in_float64(model, captured)
-        against = reference(
-            plan.input,
-            output_specs(captured, built.outputs)[0],
-            generate(plan.input.shape),
-            lambda image: exact(torch.from_numpy(image)).numpy(),
-            model_forward(model),
-        )
+        exact = run_in_float64(built.model, captured)
+        cases = generate(plan.inputs)
+        against = reference(plan.inputs, outputs, cases, numpy_forward(exact), numpy_forward(built.model))
         check_capture(captured, against)
-        probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
-        gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
-    outputs = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
-    proven, programs, certificates = Proven(captured, outputs), {"capture": captured}, []
     fuse = Fuse(FuseOptions(only=plan.request.only, exclude=plan.request.no_fuse))
-    for name, passes in (("materialise", MATERIALISE), ("fuse", (fuse,))):
+    network = rewrite(captured, weights, against, {"materialise": MATERIALISE, "fuse": (fuse,)}, stage)
+    return replace(network, regions=fuse.certificates)
+
+
+def rewrite(
+    captured: Program,
+    weights: WeightsSource,
+    against: Reference,
+    stages: Mapping[str, Sequence[Pass]],
+    stage: StageClock,
+) -> Network:
+    """Takes a captured program through passes, each proved on the reference's probes.
+
+    Raises:
+        ParityError: A pass changed the network.
+    """
+    cases = [case for case in against.cases if case.name in PROBES]
+    probes = tuple(tuple(torch.from_numpy(image) for image in case.inputs) for case in cases)
+    noise_db = ((case.outputs[index].noise_db for case in cases) for index in range(len(against.outputs)))
+    gates_db = tuple(map(min, noise_db))
+    proven = Proven(captured, tuple(expected.values for case in cases for expected in case.outputs))
+    programs, certificates = {"capture": captured}, []
+    for name, passes in stages.items():
         with stage(name):
-            for rewrite in passes:
-                proven, certificate = apply(rewrite, proven, probes, gate_db)
-                programs[rewrite.name] = proven.program
+            for each in passes:
+                proven, certificate = apply(each, proven, probes, gates_db)
+                programs[each.name] = proven.program
                 certificates.append(certificate)
     return Network(
         weights=weights,
@@ -110,11 +131,11 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         captured=stats(captured),
         fingerprint=fingerprint(captured),
         certificates=tuple(certificates),
-        regions=fuse.certificates,
+        regions=(),
         proven=proven,
         programs=programs,
         probes=probes,
-        gate_db=gate_db,
+        gates_db=gates_db,
     )
 
 
@@ -129,28 +150,28 @@ def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tupl
     for rewrite in LOWERINGS[runtime, precision]:
         done = (*done, rewrite)
         if done not in network.lowered:
-            network.lowered[done] = apply(rewrite, proven, network.probes, network.gate_db)
+            network.lowered[done] = apply(rewrite, proven, network.probes, network.gates_db)
         proven, certificate = network.lowered[done]
         certificates.append(certificate)
     return proven.program, tuple(certificates)
 
 
-def run_in_float64(model: nn.Module, captured: Program) -> Callable[[Tensor], Tensor]:
+def run_in_float64(model: nn.Module, captured: Program) -> Function:
     """The model in float64; where its code insists on float32, as `x.float()` does, its captured program instead."""
     double = model_in_float64(model)
 
-    def forward(image: Tensor) -> Tensor:
+    def forward(*inputs: Tensor) -> tuple[Tensor, ...]:
         try:
-            return double(image)
+            return double(*inputs)
         except RuntimeError as error:
             if "dtype" not in str(error) and "Double" not in str(error):
                 raise
-            return program_in_float64(captured)(image)
+            return program_in_float64(captured)(*inputs)
 
     return forward
 
 
-def captured_program(built: Built, plan: Plan) -> Program:
+def captured_program(built: Built) -> Program:
     """Captures the network, and says what in the user's code is in the way when that fails.
 
     Raises:
@@ -158,7 +179,7 @@ def captured_program(built: Built, plan: Plan) -> Program:
     """
     try:
         # A copy, because a network that keeps what it computes would keep tensors without values.
-        program = capture(copy.deepcopy(built.model), plan.input.shape)
+        program = capture(copy.deepcopy(built.model), *(spec.shape for spec in built.inputs))
     except ModelError as error:
         if error.__cause__ is None:
             raise
@@ -169,17 +190,30 @@ def captured_program(built: Built, plan: Plan) -> Program:
 
 
 def set_weights(built: Built, plan: Plan) -> WeightsSource:
-    """Loads the checkpoint of the plan, or draws random weights from its seed, or leaves those of the user's code."""
+    """Loads the checkpoint of the plan, or draws random weights from its seed, or leaves those of the user's code.
+
+    Raises:
+        WeightsError: The checkpoint cannot be read, is not this model's, or has changed since the plan was made.
+    """
     if plan.request.weights is not None:
-        loaded = load_weights(built.original, weights_file(plan), ema=plan.request.ema)
-        settled = settle(plan.card.name, built.original) if plan.source.text in CARDS else ()
+        fit = partial(fit_backbone, built.original) if plan.request.features else dict
+        loaded = load_weights(built.original, weights_file(plan), ema=plan.request.ema, fit=fit)
+        if loaded.sha256 != plan.weights_sha256:
+            raise WeightsError(f"{plan.request.weights} was replaced while it was read. Run the command again.")
+        settled = settle(plan.source.text, built.original) if plan.source.text in CARDS else ()
         return structs.replace(loaded, notes=(*loaded.notes, *settled))
     if plan.source.weights != "seeded":
         return WeightsSource(kind="model", sha256=hash_state(built.original))
     source = random_weights(built.original, plan.request.seed)
-    images = torch.from_numpy(np.concatenate(list(generate(plan.card.input_shape).values())))
-    measure_batch_norms(built.model, images, plan.request.seed)
+    spec = TensorSpec(name=INPUT_NAME, shape=statistics_shape(plan.card.input_shape))
+    images = np.concatenate([image for (image,) in generate([spec]).values()])
+    measure_batch_norms(built.model, torch.from_numpy(images), plan.request.seed)
     return source
+
+
+def statistics_shape(shape: Shape) -> Shape:
+    """The input shape for measuring batch norms: the card's, so that weights do not depend on the size asked for."""
+    return (*shape[:2], *(min(side, MAX_STATISTICS_SIDE) for side in shape[2:]))
 
 
 def weights_file(plan: Plan) -> Path:
@@ -207,25 +241,26 @@ def check_capture(captured: Program, against: Reference) -> None:
     """
     forward = program_forward(captured)
     for case in against.cases:
-        parity = compare_one(case.output, forward(case.input))
-        if parity.snr_db < case.noise_db - 1.0:
+        parities = case_parity(against, case, forward(case.inputs))
+        if failure(parities):
+            worst = tightest(parities)
             raise ParityError(
-                f"Capture changed the network: {parity.snr_db:.1f} dB on input {case.name!r}, where the model itself "
-                f"reaches {case.noise_db:.1f} dB. Does the model choose its path by the values of its input?"
+                f"Capture changed the network: {worst.parity.snr_db:.1f} dB on input {case.name!r}, where the model "
+                f"itself reaches {worst.noise_db:.1f} dB. Does the model choose its path by the values of its input?"
             )
 
 
-def model_forward(model: nn.Module) -> Forward:
-    """A model as a float32 function of numpy arrays."""
+def numpy_forward(function: Callable[..., Tensor | Sequence[Tensor]]) -> Forward:
+    """A network in torch, whatever its precision, as a function of numpy arrays."""
 
-    def forward(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forward(images: Images) -> Outputs:
         with torch.no_grad():
-            result: Tensor = model(torch.from_numpy(image))
-        return result.numpy()
+            returned = as_tuple(function(*map(torch.from_numpy, images)))
+        return tuple(output.numpy() for output in returned)
 
     return forward
 
 
 def program_forward(program: Program) -> Forward:
     """A program as a float32 function of numpy arrays."""
-    return lambda image: run(program, torch.from_numpy(image))[0].numpy()
+    return numpy_forward(program)

@@ -161,7 +161,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
     network = LazyNetwork(plan, clock)
     with staging(plan.out) as folder:
         if plan.network_key is None:
-            plan = plan.keyed({"program": network.get().fingerprint})
+            plan = plan.keyed(network.get().identity())
         record = network_stage(plan, folder, cache, clock, network)
         members = [artifact_stage(plan, entry, folder, cache, clock, network) for entry in plan.exporters]
         manifest = Manifest(
@@ -171,7 +171,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             command=tuple(command),
             model=plan.card,
             weights=record.weights,
-            input=plan.input,
+            inputs=plan.inputs,
             outputs=record.outputs,
             kernel_policy=plan.kernel_policy,
             target=plan.request.target,
@@ -212,13 +212,13 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
     found = clock.recall("network", cache, plan.network_key, folder, NetworkRecord)
     if found is not None:
         return found
-    from edgekit.verify import write_reference
+    from edgekit.reference_file import write_reference
 
     made = network.get()
     write_reference(made.reference, folder / REFERENCE)
     record = NetworkRecord(
         weights=made.weights,
-        outputs=(made.reference.output,),
+        outputs=made.reference.outputs,
         captured=made.captured,
         passes=made.certificates,
         regions=made.regions,
@@ -252,7 +252,7 @@ def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, ne
 
     with clock.stage(f"lower for {exporter.runtime}"):
         lowered, certificates = lower(network, exporter.runtime, plan.request.precision)
-    spec = ExportSpec(plan.input, (network.reference.output,), plan.metadata)
+    spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
     with clock.stage(f"export {exporter.format}"):
         candidates = exporter.load()(lowered, spec, folder, plan.stem)
     with clock.stage(f"verify {exporter.format}"):

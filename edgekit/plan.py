@@ -16,14 +16,13 @@ from edgekit.exporters import EXPORTERS, Exporter
 from edgekit.files import sha256
 from edgekit.intake import resolve
 from edgekit.intake.fetch import check_address, check_hash, is_url
-from edgekit.intake.source import Source
+from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.quant.recipe import DEFAULT_RECIPE, RECIPES
 from edgekit.targets.board import load_board
 from edgekit.version import __version__
 
 DEFAULT_TARGET = "arm"
-INPUT_NAME = "input"
 
 _NETWORK_PACKAGES = ("torch", "numpy", "safetensors")
 
@@ -36,7 +35,8 @@ class Request:
     target: str = DEFAULT_TARGET
     formats: tuple[str, ...] = ()
     precision: str = DEFAULT_RECIPE
-    shape: Shape | None = None
+    shape: Asked = None
+    features: bool = False
     kernel_policy: str | None = None
     weights: Path | str | None = None
     sha256: str | None = None
@@ -62,7 +62,7 @@ class Plan:
     request: Request
     source: Source
     card: ModelCard
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     kernel_policy: str | None
     weights_sha256: str | None
     exporters: tuple[Exporter, ...]
@@ -80,7 +80,8 @@ class Plan:
     def keyed(self, identity: dict[str, str]) -> "Plan":
         """The plan with its cache keys, given what decides the network."""
         fusing = (self.request.only, self.request.no_fuse)
-        key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, fusing, identity)
+        named = {**identity, "inputs": " ".join(spec.name for spec in self.inputs)}
+        key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, fusing, named)
         keys = {
             entry.format: stage_key("artifact", key, entry.format, tool_versions(entry.packages))
             for entry in self.exporters
@@ -97,10 +98,11 @@ def make_plan(request: Request) -> Plan:
     """
     for written in (request.model, request.weights, request.out):
         check_text(str(written))
-    source = resolve(request.model, trust=request.trust)
+    source = resolve(request.model, trust=request.trust, features=request.features)
     model = source.card(request.shape)
-    shape = request.shape or model.input_shape
-    check_input(model, shape)
+    inputs = source.inputs(request.shape)
+    if len(inputs) == 1:
+        check_input(model, inputs[0].shape)
     policy = check_kernel_policy(model, request.kernel_policy)
     exporters = choose_exporters(request)
     weights_sha256 = settle_weights(request)
@@ -111,17 +113,17 @@ def make_plan(request: Request) -> Plan:
     weights: dict[str, object] = {"sha256": weights_sha256, "ema": request.ema}
     if request.weights is None:
         weights = {"seed": request.seed} if source.weights == "seeded" else {"model": source.text}
-    metadata = describe(source.text, model, shape, policy, weights, request.precision)
+    metadata = describe(source.text, model, inputs, policy, weights, request.precision)
     tools = tool_versions((*_NETWORK_PACKAGES, *(name for entry in exporters for name in entry.packages)))
     plan = Plan(
         request=request,
         source=source,
         card=model,
-        input=TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW"),
+        inputs=inputs,
         kernel_policy=policy,
         weights_sha256=weights_sha256,
         exporters=exporters,
-        out=request.out or default_out(request, model.name, shape, policy),
+        out=request.out or default_out(request, model.name, inputs[0].shape, policy),
         metadata=metadata,
         network_key=None,
         artifact_keys={},
@@ -206,28 +208,42 @@ def check_text(written: str) -> None:
 
 
 def describe(
-    named: str, model: ModelCard, shape: Shape, policy: str | None, weights: dict[str, object], precision: str
+    named: str,
+    model: ModelCard,
+    inputs: tuple[TensorSpec, ...],
+    policy: str | None,
+    weights: dict[str, object],
+    precision: str,
 ) -> dict[str, str]:
     """What every artifact says about itself, in its own metadata."""
+    sizes = inputs_text(inputs)
     entries = {
         "model": model.name,
-        "input": text(shape),
-        "layout": "NCHW",
+        "input": sizes,
+        "layout": ", ".join(spec.layout or "none" for spec in inputs),
         "precision": precision,
         "preprocessing": msgspec.json.encode(model.preprocessing).decode(),
         "weights": msgspec.json.encode(weights).decode(),
         "version": __version__,
-        "resolution": f"locked to {text(shape[2:])}; for another size: edgekit export {named} --input NxCxHxW",
+        "resolution": f"locked to {sizes}; for another size: edgekit export {named} --input NxCxHxW",
     }
     if policy is not None:
         entries["kernel_policy"] = policy
     return {f"edgekit.{key}": value for key, value in entries.items()}
 
 
+def inputs_text(inputs: tuple[TensorSpec, ...]) -> str:
+    """The size of the one input, or of each input by its name."""
+    if len(inputs) == 1:
+        return text(inputs[0].shape)
+    return " ".join(f"{spec.name}={text(spec.shape)}" for spec in inputs)
+
+
 def default_out(request: Request, name: str, shape: Shape, policy: str | None) -> Path:
     """`edgekit-out/<model>-<size>-<target>`, with what differs from the usual added."""
-    height, width = shape[2:]
-    size = str(height) if height == width else text((height, width))
+    size = text(shape)
+    if len(shape) == 4:
+        size = str(shape[2]) if shape[2] == shape[3] else text(shape[2:])
     batch = f"-n{shape[0]}" if shape[0] > 1 else ""
     kernel = f"-{policy}" if request.kernel_policy else ""
     return Path("edgekit-out") / f"{name}-{size}{batch}{kernel}-{request.target}"

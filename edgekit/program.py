@@ -7,7 +7,7 @@ Constants (parameters, buffers, folded values) are `get_attr` nodes named by the
 import copy
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -90,6 +90,11 @@ def arguments(node: Node) -> dict[str, Any]:
     return {**defaults, **given}
 
 
+def pair(value: Sequence[int] | int) -> tuple[int, int]:
+    """A two-sided argument of a convolution, which may have been given once for both sides."""
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
 def operator_counts(program: Program) -> Counter[str]:
     """How often each operator occurs."""
     return Counter(operator_name(node) for node in operators(program))
@@ -164,8 +169,12 @@ def drop_unused_constants(program: Program) -> None:
 def run(program: Program, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Runs a program; one tensor comes back as a tuple of one."""
     with torch.no_grad():
-        result = program(*inputs)
-    return (result,) if isinstance(result, Tensor) else tuple(result)
+        return as_tuple(program(*inputs))
+
+
+def as_tuple(returned: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What a network returns, as a tuple."""
+    return (returned,) if isinstance(returned, Tensor) else tuple(returned)
 
 
 def in_float64(program: Program) -> Program:

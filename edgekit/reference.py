@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edgekit.program import Program, in_float64, run
+from edgekit.program import Program, as_tuple, in_float64, run
+
+Function = Callable[..., tuple[Tensor, ...]]
+"""A network's float64 outputs in order, given its float32 inputs by position."""
 
 
 class ReferenceArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -67,24 +70,23 @@ def depthwise_matmul(
     return total if bias is None else total + bias[:, None, None]
 
 
-def model_in_float64(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The original model as a float64 function of a float32 input (N, C, H, W)."""
+def model_in_float64(model: nn.Module) -> Function:
+    """The original model in float64."""
     double = copy.deepcopy(model).double()
 
-    def forward(source: Tensor) -> Tensor:
+    def forward(*inputs: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad(), ReferenceArithmetic():  # type: ignore[no-untyped-call]
-            result: Tensor = double(source.double())
-        return result
+            return as_tuple(double(*(source.double() for source in inputs)))
 
     return forward
 
 
-def program_in_float64(program: Program) -> Callable[[Tensor], Tensor]:
-    """A program as a float64 function of a float32 input (N, C, H, W)."""
+def program_in_float64(program: Program) -> Function:
+    """A program in float64."""
     double = in_float64(program)
 
-    def forward(source: Tensor) -> Tensor:
+    def forward(*inputs: Tensor) -> tuple[Tensor, ...]:
         with ReferenceArithmetic():  # type: ignore[no-untyped-call]
-            return run(double, source.double())[0]
+            return run(double, *(source.double() for source in inputs))
 
     return forward

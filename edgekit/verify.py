@@ -1,96 +1,137 @@
 """Verification: an artifact, in its own runtime, against the original model in float64.
 
 The gate is measured, not chosen: torch's own float32 run of the original model is compared with its float64 run on the
-same input, and an artifact may be at most 10 dB worse than that (see `edgekit.numerics`). A reference travels with
+same inputs, and an artifact may be at most 10 dB worse than that (see `edgekit.numerics`). A reference travels with
 the bundle, so a bundle can be verified on a machine that has only the runtime.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from edgekit.artifact import CaseParity, Parity, TensorSpec
-from edgekit.errors import ArtifactError, BundleError, ParityError
-from edgekit.inputs import CONSTANT_CASES
-from edgekit.numerics import GATE_FLOOR_DB, compare_one, gate_db, worst
+from edgekit.errors import ArtifactError, ParityError
+from edgekit.inputs import CONSTANT_CASES, Images
+from edgekit.numerics import GATE_FLOOR_DB, compare_one, compare_sampled, gate_db, sampled, worst
 from edgekit.runners import load
 from edgekit.runners.base import Runner
+
+Outputs = tuple[NDArray[np.floating[Any]], ...]
+
+Forward = Callable[[Images], Outputs]
+"""A network as a function of its inputs, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the original model returns in float64 as one output, `sampled`, and the SNR torch float32 reaches there."""
+
+    values: NDArray[np.float64]
+    noise_db: float
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCase:
-    """One input (float32), the original model's float64 output, and the SNR torch float32 reaches on it."""
+    """One set of inputs (float32), and what the original model makes of it: one entry for each output."""
 
     name: str
-    input: NDArray[np.float32]
-    output: NDArray[np.float64]
-    noise_db: float
+    inputs: Images
+    outputs: tuple[Expected, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What every artifact of a bundle is compared with."""
 
-    input: TensorSpec
-    output: TensorSpec
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     cases: tuple[ReferenceCase, ...]
+
+    def gate_db(self, case: ReferenceCase, output: int) -> float:
+        """The SNR one output of one case must reach.
+
+        What torch float32 reaches is taken from the case where it does worst: on a single one it may be lucky.
+        """
+        if case.name in CONSTANT_CASES:
+            return GATE_FLOOR_DB
+        noise = (each.outputs[output].noise_db for each in self.cases if each.name not in CONSTANT_CASES)
+        return gate_db(min(noise))
 
 
 def reference(
-    input_spec: TensorSpec,
-    output_spec: TensorSpec,
-    inputs: Mapping[str, NDArray[np.float32]],
-    in_float64: Callable[[NDArray[np.float32]], NDArray[np.float64]],
-    in_float32: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    cases: Mapping[str, Images],
+    in_float64: Forward,
+    in_float32: Forward,
 ) -> Reference:
-    """Runs the original model in both precisions on every input.
+    """Runs the original model in both precisions on every case.
 
     Raises:
         ParityError: The network is not finite, or so unstable in float32 that nothing could be proved about it.
     """
-    cases = []
-    for name, image in inputs.items():
-        exact = in_float64(image)
-        parity = compare_one(exact, in_float32(image))
-        if parity.nonfinite or not np.all(np.isfinite(exact)):
-            raise ParityError(
-                f"The original model itself returns NaN or infinity on input {name!r}. Check its weights."
-            )
-        if parity.snr_db < GATE_FLOOR_DB:
-            raise ParityError(
-                f"The original model loses everything below {parity.snr_db:.0f} dB in float32 on input {name!r}, less "
-                f"than the {GATE_FLOOR_DB:.0f} dB an artifact must reach, so no float32 artifact of it can be proved."
-            )
-        cases.append(ReferenceCase(name, image, exact, parity.snr_db))
-    return Reference(input_spec, output_spec, tuple(cases))
+    made = []
+    for name, images in cases.items():
+        exact, rounded = in_float64(images), in_float32(images)
+        place = [f"input {name!r}" + (f", output {spec.name!r}" if len(outputs) > 1 else "") for spec in outputs]
+        made.append(ReferenceCase(name, images, tuple(map(expected, exact, rounded, place))))
+    return Reference(inputs, outputs, tuple(made))
+
+
+def expected(exact: NDArray[Any], rounded: NDArray[Any], place: str) -> Expected:
+    """What one output must be, given the original model's in float64 and float32.
+
+    Raises:
+        ParityError: It is not finite, or float32 leaves too little of it.
+    """
+    if not (np.all(np.isfinite(exact)) and np.all(np.isfinite(rounded))):
+        raise ParityError(f"The original model itself returns NaN or infinity on {place}. Check its weights.")
+    values = sampled(exact)
+    noise_db = compare_one(values, sampled(rounded)).snr_db
+    if noise_db < GATE_FLOOR_DB:
+        raise ParityError(
+            f"The original model loses everything below {noise_db:.0f} dB in float32 on {place}, less "
+            f"than the {GATE_FLOOR_DB:.0f} dB an artifact must reach, so no float32 artifact of it can be proved."
+        )
+    return Expected(values, noise_db)
 
 
 def verify(runner: Runner, against: Reference) -> tuple[CaseParity, ...]:
     """Runs an artifact on every case and compares by exact output name and shape.
 
     Raises:
-        ArtifactError: The artifact has no such output, or one of another shape: there would be nothing to compare.
+        ArtifactError: The artifact lacks an output, or has it in another shape: there would be nothing to compare.
     """
-    wanted = against.output
     found = {spec.name: spec.shape for spec in runner.outputs}
-    if found.get(wanted.name) != wanted.shape:
-        raise ArtifactError(f"The artifact must return {wanted.name!r} of shape {wanted.shape}; it returns {found}.")
-    return tuple(case_parity(case, runner.run({against.input.name: case.input})[wanted.name]) for case in against.cases)
+    for wanted in against.outputs:
+        if found.get(wanted.name) != wanted.shape:
+            raise ArtifactError(
+                f"The artifact must return {wanted.name!r} of shape {wanted.shape}; it returns {found}."
+            )
+    names = [spec.name for spec in against.inputs]
+
+    def forward(images: Images) -> Outputs:
+        returned = runner.run(dict(zip(names, images, strict=True)))
+        return tuple(returned[spec.name] for spec in against.outputs)
+
+    return tuple(parity for case in against.cases for parity in case_parity(against, case, forward(case.inputs)))
 
 
-def case_parity(case: ReferenceCase, output: NDArray[np.float32]) -> CaseParity:
-    """Compares one output with its reference."""
-    return CaseParity(
-        case=case.name,
-        parity=compare_one(case.output, output),
-        noise_db=case.noise_db,
-        gate_db=GATE_FLOOR_DB if case.name in CONSTANT_CASES else gate_db(case.noise_db),
+def case_parity(against: Reference, case: ReferenceCase, outputs: Outputs) -> tuple[CaseParity, ...]:
+    """Compares every output of one case with its reference."""
+    return tuple(
+        CaseParity(
+            case=case.name,
+            output=spec.name,
+            parity=compare_sampled(expected.values, output),
+            noise_db=expected.noise_db,
+            gate_db=against.gate_db(case, index),
+        )
+        for index, (spec, expected, output) in enumerate(zip(against.outputs, case.outputs, outputs, strict=True))
     )
 
 
@@ -126,55 +167,16 @@ def failure(cases: Sequence[CaseParity]) -> str | None:
     case = tightest(cases)
     if case.passed:
         return None
+    several = len({each.output for each in cases}) > 1
+    place = f"input {case.case!r}" + (f", output {case.output!r}" if several else "")
     if case.parity.nonfinite:
-        return f"{case.parity.nonfinite} NaN or infinite values on input {case.case!r}"
-    return f"{case.parity.snr_db:.1f} dB on input {case.case!r}, {case.gate_db:.1f} dB required"
+        return f"{case.parity.nonfinite} NaN or infinite values on {place}"
+    return f"{case.parity.snr_db:.1f} dB on {place}, {case.gate_db:.1f} dB required"
 
 
-def first_divergence(
-    stages: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]], against: Reference
-) -> str | None:
+def first_divergence(stages: Mapping[str, Forward], against: Reference) -> str | None:
     """The first stage whose float32 run misses the gate, given the stages in order; None when all of them pass."""
     for name, forward in stages.items():
-        if failure([case_parity(case, forward(case.input)) for case in against.cases]):
+        if any(failure(case_parity(against, case, forward(case.inputs))) for case in against.cases):
             return name
     return None
-
-
-def write_reference(against: Reference, path: Path) -> None:
-    """Stores a reference as safetensors: `<case>.input`, `<case>.output`, and names and noise as metadata."""
-    tensors: dict[str, NDArray[np.generic]] = {}
-    for case in against.cases:
-        tensors[f"{case.name}.input"] = np.ascontiguousarray(case.input)
-        tensors[f"{case.name}.output"] = np.ascontiguousarray(case.output)
-    described = {
-        "input": [against.input.name, against.input.layout],
-        "output": [against.output.name, against.output.layout],
-        "cases": [[case.name, case.noise_db] for case in against.cases],
-    }
-    path.write_bytes(save(tensors, {"edgekit.reference": json.dumps(described)}))
-
-
-def read_reference(path: Path) -> Reference:
-    """Reads what `write_reference` wrote.
-
-    Raises:
-        BundleError: The file is missing or damaged.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            described = json.loads(file.metadata()["edgekit.reference"])
-            cases = tuple(
-                ReferenceCase(name, file.get_tensor(f"{name}.input"), file.get_tensor(f"{name}.output"), noise_db)
-                for name, noise_db in described["cases"]
-            )
-        (input_name, input_layout), (output_name, output_layout) = described["input"], described["output"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path} is no reference of a bundle ({error}). Export the model again.") from error
-    if not cases:
-        raise BundleError(f"{path} holds no case, so there is nothing to compare with. Export the model again.")
-    return Reference(
-        TensorSpec(name=input_name, shape=cases[0].input.shape, layout=input_layout),
-        TensorSpec(name=output_name, shape=cases[0].output.shape, layout=output_layout),
-        cases,
-    )

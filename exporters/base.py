@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from edgekit.artifact import TensorSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from edgekit.program import Program
 
 
@@ -18,9 +20,15 @@ class ExportSpec:
     `metadata` is written into the file where the format has a place for it; keys start with `edgekit.`.
     """
 
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: Mapping[str, str]
+
+    def examples(self) -> "tuple[Tensor, ...]":
+        """Zeros of the inputs' shapes, from which converters take types and sizes."""
+        import torch
+
+        return tuple(torch.zeros(spec.shape) for spec in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import onnx
 import onnxsim
 import torch
 
-from edgekit.errors import ConverterError
+from edgekit.errors import ConverterError, first_line, root_cause
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.program import Program
 
@@ -42,27 +42,43 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
 
 def _convert(program: Program, spec: ExportSpec) -> onnx.ModelProto:
     """Runs torch's exporter and checks the result."""
-    example = (torch.zeros(spec.input.shape),)
-    names = [output.name for output in spec.outputs]
     try:
         converted = torch.onnx.export(
-            torch.export.export(program, example),
+            torch.export.export(program, spec.examples()),
             dynamo=True,
-            input_names=[spec.input.name],
-            output_names=names,
             opset_version=OPSET,
             verbose=False,
         )
     except Exception as error:
-        raise ConverterError(f"torch.onnx.export could not convert the program: {error}") from error
+        raise ConverterError(
+            f"torch.onnx.export could not convert the program: {first_line(root_cause(error))}"
+        ) from error
     if converted is None:
         raise ConverterError("torch.onnx.export returned no program.")
     model = converted.model_proto
     if model.ByteSize() > SIZE_LIMIT_BYTES:
         raise ConverterError(f"The ONNX file would take {model.ByteSize() >> 20} MiB, more than a protobuf can hold.")
+    _name(model, spec)
     _normalise(model, spec)
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ConverterError(f"torch.onnx.export wrote no valid ONNX: {first_line(error)}") from error
     return model
+
+
+def _name(model: onnx.ModelProto, spec: ExportSpec) -> None:
+    """Gives inputs and outputs the network's names, and values inside that have one of these another."""
+    ports = (*model.graph.input, *model.graph.output)
+    wanted = {port.name: chosen.name for port, chosen in zip(ports, (*spec.inputs, *spec.outputs), strict=True)}
+    inside = {name for node in model.graph.node for name in node.output} | {one.name for one in model.graph.initializer}
+    taken = set(wanted.values())
+    names = {name: f"{name}.inside" for name in inside & taken} | wanted
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    for value in (*ports, *model.graph.initializer, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
 
 
 def _normalise(model: onnx.ModelProto, spec: ExportSpec) -> None:

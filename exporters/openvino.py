@@ -10,25 +10,29 @@ from pathlib import Path
 import openvino
 import torch
 
-from edgekit.errors import ConverterError
+from edgekit.errors import ConverterError, OutputError, first_line
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.program import Program
 
 
 def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple[Candidate, ...]:
     """Writes `<stem>.xml` and `<stem>.bin`, constants in float32."""
-    example = torch.zeros(spec.input.shape)
+    shapes = [(list(wanted.shape), openvino.Type.f32) for wanted in spec.inputs]
     try:
-        exported = torch.export.export(program, (example,))
-        model = openvino.convert_model(exported, input=[(list(spec.input.shape), openvino.Type.f32)])
+        model = openvino.convert_model(torch.export.export(program, spec.examples()), input=shapes)
     except Exception as error:
-        raise ConverterError(f"OpenVINO could not convert the program: {error}") from error
+        raise ConverterError(
+            f"OpenVINO could not convert the program: {str(error).strip().splitlines()[-1]}"
+        ) from error
     _name(model, spec)
     for key, value in spec.metadata.items():
         model.set_rt_info(value, key.split(".", 1))
     model.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
     path = folder / f"{stem}.xml"
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
     notes = ("compile with INFERENCE_PRECISION_HINT=f32, or OpenVINO may compute in bf16 or f16",)
     return (Candidate((path, path.with_suffix(".bin")), "ir", notes),)
 
@@ -43,7 +47,8 @@ def _name(model: openvino.Model, spec: ExportSpec) -> None:
         if node.get_friendly_name() == node.get_name():
             node.set_friendly_name(f"{node.get_type_name()}_{index}")
     model.set_friendly_name(spec.metadata.get("edgekit.model", "model"))
-    model.inputs[0].get_tensor().set_names({spec.input.name})
-    model.inputs[0].get_node().set_friendly_name(spec.input.name)
+    for port, wanted in zip(model.inputs, spec.inputs, strict=True):
+        port.get_tensor().set_names({wanted.name})
+        port.get_node().set_friendly_name(wanted.name)
     for output, wanted in zip(model.outputs, spec.outputs, strict=True):
         output.get_tensor().set_names({wanted.name})

@@ -9,13 +9,12 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
-import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import Tensor, nn
 
-from edgekit.errors import ConverterError
+from edgekit.errors import ConverterError, first_line, root_cause
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.program import Program
+from edgekit.program import Program, as_tuple
 
 CONSTANT_ALIGNMENT = 16
 FILE_IDENTIFIER = b"TFL3"
@@ -25,18 +24,18 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     """Writes `<stem>.tflite`, input and output laid out as in torch."""
     import litert_torch
 
-    example = torch.zeros(spec.input.shape)
+    examples = dict(zip((wanted.name for wanted in spec.inputs), spec.examples(), strict=True))
     try:
-        converted = litert_torch.convert(_Named(program, spec).eval(), sample_kwargs={spec.input.name: example})
+        converted = litert_torch.convert(_Named(program, spec).eval(), sample_kwargs=examples)
     except Exception as error:
-        raise ConverterError(f"litert-torch could not convert the program: {error}") from error
+        raise ConverterError(f"litert-torch could not convert the program: {first_line(root_cause(error))}") from error
     path = folder / f"{stem}.tflite"
     path.write_bytes(with_metadata(converted.model_content(), spec))
     return (Candidate((path,), "flatbuffer"),)
 
 
 class _Named(nn.Module):
-    """The program with its input as a keyword and its outputs in a dictionary, from which the file takes its names."""
+    """The program with its inputs as keywords and its outputs in a dictionary, from which the file takes its names."""
 
     def __init__(self, program: Program, spec: ExportSpec) -> None:
         super().__init__()
@@ -44,8 +43,7 @@ class _Named(nn.Module):
         self.spec = spec
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        result = self.program(inputs[self.spec.input.name])
-        outputs = (result,) if isinstance(result, Tensor) else result
+        outputs = as_tuple(self.program(*(inputs[wanted.name] for wanted in self.spec.inputs)))
         return {wanted.name: output for wanted, output in zip(self.spec.outputs, outputs, strict=True)}
 
 

@@ -54,10 +54,13 @@ def parity_table() -> str:
         if "error" in row:
             body.append((f"`{' '.join(row['case'])}`", "", *("failed",) * len(FORMATS)))
             continue
-        policy = row["kernel_policy"] if "--kernel" in row["case"] else ""
+        chosen = (
+            row["kernel_policy"] if "--kernel" in row["case"] else "",
+            "features" if "--features" in row["case"] else "",
+        )
         cells = (row["artifacts"].get(name) for name in FORMATS)
         shown = (f"{cell['snr_db']:.1f} ({cell['gate_db']:.1f})" if cell else "" for cell in cells)
-        body.append((f"`{row['case'][0]}`", " ".join((row["input"], policy)).strip(), *shown))
+        body.append((f"`{row['case'][0]}`", " ".join((row["input"], *filter(None, chosen))), *shown))
     table = markdown(("model", "input", *(f">{name}" for name in FORMATS)), body)
     return (
         f"Measured {dates[-1]} on x86-64, random weights of seed 0: SNR in dB against float64 on the input that comes "

@@ -13,27 +13,27 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from edgekit.artifact import TensorSpec
-from edgekit.capture import INPUT_NAME, capture, output_specs
+from edgekit.capture import capture, output_specs
 from edgekit.cli import cli
 from edgekit.exporters import EXPORTERS
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.inputs import PROBES, generate
+from edgekit.inputs import generate
+from edgekit.intake.zoo import INPUT_NAME
 from edgekit.models.build import build
 from edgekit.models.parcnetv2 import ParCNetV2, ParCNetV2Config
 from edgekit.models.weights import random_weights
-from edgekit.network import Network, StageClock, lower, model_forward, prepare
-from edgekit.passes.base import Proven, apply
+from edgekit.network import Network, StageClock, lower, numpy_forward, prepare, rewrite
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
-from edgekit.program import Program, fingerprint, stats
+from edgekit.program import Program
 from edgekit.reference import model_in_float64
 from edgekit.verify import reference
 
@@ -66,41 +66,16 @@ def make_network(config: ParCNetV2Config, side: int) -> Network:
     """A network with random weights, as far as all runtimes share: what `edgekit.network.prepare` does for a card."""
     model = ParCNetV2(config).eval()
     weights = random_weights(model, seed=0)
-    shape = (1, 3, side, side)
-    captured = capture(model, shape)
-    double = model_in_float64(model)
-    against = reference(
-        TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW"),
-        output_specs(captured)[0],
-        generate(shape),
-        lambda image: double(torch.from_numpy(image)).numpy(),
-        model_forward(model),
-    )
-    probes = tuple(torch.from_numpy(case.input) for case in against.cases if case.name in PROBES)
-    gate_db = min(case.noise_db for case in against.cases if case.name in PROBES)
-    exact = tuple(torch.from_numpy(case.output) for case in against.cases if case.name in PROBES)
-    proven, programs, certificates = Proven(captured, exact), {"capture": captured}, []
-    for rewrite in MATERIALISE:
-        proven, certificate = apply(rewrite, proven, probes, gate_db)
-        programs[rewrite.name] = proven.program
-        certificates.append(certificate)
-    return Network(
-        weights=weights,
-        reference=against,
-        captured=stats(captured),
-        fingerprint=fingerprint(captured),
-        certificates=tuple(certificates),
-        regions=(),
-        proven=proven,
-        programs=programs,
-        probes=probes,
-        gate_db=gate_db,
-    )
+    inputs = (TensorSpec(name=INPUT_NAME, shape=(1, 3, side, side), layout="NCHW"),)
+    captured = capture(model, inputs[0].shape)
+    exact, rounded = numpy_forward(model_in_float64(model)), numpy_forward(model)
+    against = reference(inputs, output_specs(captured), generate(inputs), exact, rounded)
+    return rewrite(captured, weights, against, {"materialise": MATERIALISE}, lambda _: nullcontext())
 
 
 def export_program(network: Network, program: Program, name: str, folder: Path) -> tuple[Candidate, ...]:
     """Writes a program as the lowered program of a network in one format."""
-    spec = ExportSpec(network.reference.input, (network.reference.output,), METADATA)
+    spec = ExportSpec(network.reference.inputs, network.reference.outputs, METADATA)
     return EXPORTERS[name].load()(program, spec, folder, "net")
 
 

@@ -61,6 +61,26 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path, before: str | None, 
     assert not before or (out / "file").read_text() == before
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "made"])
+def test_a_block_that_fails_takes_the_folders_it_needed_with_it(tmp_path: Path, held: bool) -> None:
+    """But none that was there before, nor one that somebody else has put something into."""
+    out = tmp_path / "there" / "a" / "b" / "out"
+    (tmp_path / "there").mkdir()
+
+    def fill_and_fail() -> None:
+        with staging(out):
+            if held:
+                (tmp_path / "there" / "a" / "other").touch()
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        fill_and_fail()
+
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == (["a"] if held else [])
+    assert not held or names(tmp_path / "there" / "a") == ["other"]
+
+
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for content in ("first", "second"):

@@ -32,6 +32,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "numerics": frozenset(),
         "quiet": frozenset(),
         "program": frozenset({"macs"}),
+        "memory": frozenset({"program"}),
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
         "pictures": frozenset({"inspection", "program"}),
@@ -47,21 +48,22 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "runners": frozenset(),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
+        "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
         "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets"}),
         "network": frozenset(
             {
-                *("cache", "capture", "inputs", "intake", "models", "numerics"),
+                *("cache", "capture", "inputs", "intake", "memory", "models"),
                 *("passes", "plan", "program", "reference", "verify"),
             }
         ),
         "pipeline": frozenset(
             {
                 *("bundle", "cache", "exporters", "files", "inspection", "network"),
-                *("pictures", "plan", "program", "quiet", "verify"),
+                *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
             }
         ),
-        "check": frozenset({"bundle", "quiet", "verify"}),
+        "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""

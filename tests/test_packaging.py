@@ -105,7 +105,7 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert "edgekit = edgekit.cli:cli" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "edgekit = edgekit.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
 def test_wheel_runs_without_the_repository(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

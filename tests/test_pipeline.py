@@ -201,7 +201,7 @@ def off_by_a_hundredth(program: Program) -> Program:
 @pytest.fixture(scope="module")
 def twin(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file of the network with one channel of one kernel off by a hundredth."""
-    spec = ExportSpec(exported.network.reference.input, (exported.network.reference.output,), {})
+    spec = ExportSpec(exported.network.reference.inputs, exported.network.reference.outputs, {})
     program = off_by_a_hundredth(exported.network.proven.program)
     return EXPORTERS["onnx"].load()(program, spec, tmp_path_factory.mktemp("twin"), "twin")[0].files[0]
 

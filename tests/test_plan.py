@@ -61,7 +61,7 @@ def test_formats_given_by_hand_come_once_each_in_their_own_order(formats: tuple[
 def test_what_is_left_open_comes_from_the_card() -> None:
     plan = make_plan(BASE)
 
-    assert plan.input.shape == plan.card.input_shape == (1, 3, 224, 224)
+    assert plan.inputs[0].shape == plan.card.input_shape == (1, 3, 224, 224)
     assert plan.kernel_policy == "interpolate"
     assert plan.weights_sha256 is None
     assert plan.stem == "parcnetv2_xt.fp32"
@@ -74,7 +74,7 @@ def test_an_artifact_says_what_it_is(checkpoint: Path) -> None:
     assert metadata["edgekit.model"] == "parcnetv2_xt"
     assert metadata["edgekit.input"] == "1x3x320x256"
     assert metadata["edgekit.resolution"].startswith(
-        "locked to 320x256; for another size: edgekit export parcnetv2_xt "
+        "locked to 1x3x320x256; for another size: edgekit export parcnetv2_xt "
     )
     assert metadata["edgekit.kernel_policy"] == "interpolate"
     assert json.loads(metadata["edgekit.weights"]) == {"sha256": hash_weights(checkpoint), "ema": False}

@@ -88,7 +88,7 @@ def run(plan: "Plan", cache: "StageCache", *, as_json: bool) -> "Manifest":
 def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
     """Prints what would be done."""
     from edgekit.cli.output import console, print_json, table
-    from edgekit.models.cards import text
+    from edgekit.plan import inputs_text
 
     steps: list[dict[str, Any]] = [
         {
@@ -107,13 +107,13 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
             }
         )
     if as_json:
-        print_json({"bundle": str(plan.out), "input": text(plan.input.shape), "stages": steps})
+        print_json({"bundle": str(plan.out), "input": inputs_text(plan.inputs), "stages": steps})
         return
     listing = table("", "stage", "makes", "")
     for step in steps:
         listing.add_row(step["stage"], step["makes"], "in cache" if step["cached"] else "to do")
     printer = console()
-    title = f"Plan: {plan.card.name} at {text(plan.input.shape)} into {plan.out}"
+    title = f"Plan: {plan.card.name} at {inputs_text(plan.inputs)} into {plan.out}"
     printer.print(title, style="bold", soft_wrap=True)
     printer.print(listing)
 

@@ -157,7 +157,9 @@ def show_bundle(manifest: "Manifest") -> None:
     rows = {
         "made by": f"edgekit {manifest.edgekit_version} on {manifest.created}: {' '.join(manifest.command)}",
         "weights": weights_text(manifest.weights),
-        "input": f"{text(manifest.input.shape)} {manifest.input.layout}, this size only",
+        "inputs": ", ".join(f"{spec.name} {text(spec.shape)} {spec.layout}".rstrip() for spec in manifest.inputs)
+        + ", this size only",
+        "outputs": ", ".join(f"{spec.name} {text(spec.shape)}" for spec in manifest.outputs),
         "kernels": manifest.kernel_policy or "as they are",
         "captured": f"{count(manifest.captured.operators)} operators, {count(manifest.captured.parameters)} parameters,"
         f" {count(manifest.captured.macs)} MACs",

@@ -12,18 +12,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_models)
+@click.option("--features", is_flag=True, help="The backbones, as `export --features` makes them.")
 @json_option
-def models(name: str | None, as_json: bool) -> None:
+def models(name: str | None, features: bool, as_json: bool) -> None:
     """List the models, or print the card of one."""
     from edgekit.cli.output import print_json
     from edgekit.models.cards import CARDS, card
+    from edgekit.models.feature_cards import SIZES, features_card
 
+    known, find = (SIZES, features_card) if features else (CARDS, card)
+    cards = [find(name)] if name else [find(each) for each in known]
     if as_json:
-        print_json({"models": [card(name)] if name else list(CARDS.values())})
+        print_json({"models": cards})
     elif name:
-        show_card(card(name))
+        show_card(cards[0])
     else:
-        show_list(list(CARDS.values()))
+        show_list(cards)
 
 
 def show_list(cards: "list[ModelCard]") -> None:
@@ -53,7 +57,7 @@ def show_card(card: "ModelCard") -> None:
         "sizes": f"sides are {rule_text(card.size_rule)}",
         "parameters": count(card.parameters),
         "MACs": f"{count(card.macs)} at {text(card.input_shape)}",
-        "classes": count(card.classes),
+        "classes": count(card.classes) if card.classes else "none: feature maps",
         "resize and crop": f"{pre.interpolation}, centre crop {pre.crop_fraction:g} of the short side",
         "channels": f"{pre.channel_order}, scaled to 0..1, mean {pre.mean}, std {pre.std}",
         "kernel policies": " (default), ".join(card.kernel_policies) or "none to choose",

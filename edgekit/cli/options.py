@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from edgekit.artifact import Shape
+from edgekit.intake.source import Asked
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -18,21 +19,36 @@ MAX_SEED = 999_999_999
 """More than enough, and nothing that a generator or a reader of JSON stumbles over."""
 
 
-class InputShape(click.ParamType[Shape]):
-    """1x3x320x256, or 320x256, or 320 for a square."""
+class InputShape(click.ParamType[tuple[str, Shape]]):
+    """1x3x320x256, or 320x256, or 320 for a square; for one of several inputs NAME=1x3x320x256, with all its sides."""
 
-    name = "NxCxHxW"
+    name = "[NAME=]NxCxHxW"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
-        if isinstance(value, tuple):
-            return value
-        sides = str(value).lower().split("x")
-        if not all(side.isdecimal() and len(side) < 10 for side in sides) or len(sides) not in (1, 2, 4):
-            self.fail(f"{value!r} is no input size. Write 1x3x320x256, or 320x256, or 320 for a square.", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Shape]:
+        name, equals, size = str(value).rpartition("=")
+        sides = size.lower().split("x")
+        known = all(side.isdecimal() and len(side) < 10 for side in sides)
+        if not known or (equals and not name) or (not equals and len(sides) not in (1, 2, 4)):
+            self.fail(
+                f"{value!r} is no input size. Write 1x3x320x256, or 320x256, or 320 for a square; for one of several "
+                "inputs NAME=1x3x320x256.",
+                param,
+                ctx,
+            )
         numbers = tuple(int(side) for side in sides)
-        if len(numbers) == 4:
-            return numbers
-        return (1, 3, numbers[0], numbers[-1])
+        return name, numbers if equals or len(numbers) == 4 else (1, 3, numbers[0], numbers[-1])
+
+
+def asked_sizes(ctx: click.Context, param: click.Parameter, sizes: tuple[tuple[str, Shape], ...]) -> Asked:  # noqa: ARG001
+    """What --input asks for: one size, or one for each name."""
+    if not sizes:
+        return None
+    names = [name for name, _ in sizes]
+    if names == [""]:
+        return sizes[0][1]
+    if "" in names or len(set(names)) < len(names):
+        raise click.BadParameter("Give one size, or one for each input as NAME=1x3x320x256.")
+    return dict(sizes)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -77,7 +93,8 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 class NetworkOptions(TypedDict):
     """What `network_options` gives a command: fields of `edgekit.plan.Request`, by their names there."""
 
-    shape: Shape | None
+    shape: Asked
+    features: bool
     kernel_policy: str | None
     weights: str | None
     sha256: str | None
@@ -95,9 +112,12 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--input",
             "shape",
             type=InputShape(),
+            multiple=True,
+            callback=asked_sizes,
             metavar=InputShape.name,
-            help="Fixed input size, such as 1x3x320x256 or 256.",
+            help="Fixed input size, such as 1x3x320x256 or 256; for several inputs one NAME=SIZE each.",
         ),
+        click.option("--features", is_flag=True, help="The maps a backbone finds, one for each resolution."),
         click.option(
             "--kernel",
             "kernel_policy",

@@ -1,7 +1,7 @@
 """Printing: tables for people, JSON for programs, one line per stage while something runs."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -13,7 +13,7 @@ from edgekit.artifact import Certificate, GraphStats, RegionSize, WeightsSource
 from edgekit.bundle import Member, Stage
 from edgekit.quiet import own_stderr
 
-JSON_SCHEMA_VERSION = 1
+JSON_SCHEMA_VERSION = 2
 
 FILE_WIDTH = 140
 """Columns of a table that goes to no terminal."""
@@ -60,8 +60,9 @@ def verdict_text(problem: str | None) -> Text:
 def table(title: str, *columns: str) -> Table:
     """A table whose columns after the first are right-aligned when their heading starts with `>`."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for index, column in enumerate(columns):
+        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        made.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=index == 0)
     return made
 
 

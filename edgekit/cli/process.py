@@ -30,10 +30,6 @@ def settle_environment() -> None:
     # Idle OpenMP threads that spin make a float64 reference several times slower on a machine that is busy with
     # something else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # ONNX Runtime (since 1.29) and OpenVINO send usage reports, names of models among them, unless they are told not
-    # to. OpenVINO has no switch but a file in the user's home; it does without where the package cannot be imported.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 @contextmanager

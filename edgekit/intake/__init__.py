@@ -24,12 +24,13 @@ CHECKPOINTS = (".pth", ".pth.tar", ".pt", ".ckpt", ".bin", ".safetensors")
 """Endings of files that hold weights but no network."""
 
 
-def resolve(text: str, *, trust: bool = False) -> Source:
+def resolve(text: str, *, trust: bool = False, features: bool = False) -> Source:
     """The source that a MODEL argument means.
 
     Args:
         text: MODEL as the user wrote it.
         trust: Whether a file that could run code while it is read may do so.
+        features: Whether the maps a backbone finds are wanted instead of what its classifier makes of them.
 
     Raises:
         UnknownNameError: It has none of the forms, and no model has that name.
@@ -39,11 +40,16 @@ def resolve(text: str, *, trust: bool = False) -> Source:
     if text in CARDS:
         from edgekit.intake.zoo import ZooSource
 
-        return ZooSource(text)
+        return ZooSource(text, features=features)
     if text.startswith(TIMM):
         from edgekit.intake.timm import TimmSource, timm_name
 
-        return TimmSource(timm_name(text.removeprefix(TIMM)))
+        return TimmSource(timm_name(text.removeprefix(TIMM)), features=features)
+    if features:
+        raise MisuseError(
+            f"--features is for edgekit's own backbones and timm's; {text} returns what it returns. Leave the option "
+            "out, and give a network that returns its feature maps."
+        )
     lower = text.lower()
     if lower.endswith(".pt2"):
         from edgekit.intake.exported import ExportedSource

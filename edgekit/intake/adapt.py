@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ def adapt(
             f"{doing} returns {type(result).__name__}, in which there is no tensor. Return a tensor, or a tuple, list, "
             "dict or dataclass of tensors."
         )
-    chosen = output_names(paths, names, doing)
+    chosen = output_names(paths, names, doing, [spec.name for spec in inputs])
     if dropped:
         more = (*more, f"Outputs that are no tensors were left out: {', '.join(dropped)}.")
     plain = isinstance(result, Tensor) or (paths == tuple((i,) for i in range(len(paths))) and type(result) is tuple)
@@ -154,11 +154,20 @@ def keyword_names(model: nn.Module, inputs: tuple[TensorSpec, ...]) -> tuple[str
     return names if len(names) > 1 and set(names) <= set(inspect.signature(model.forward).parameters) else ()
 
 
-def required_inputs(model: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters of `forward` that have no default."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(model.forward).parameters.values()
-    return tuple(each.name for each in parameters if each.default is each.empty and each.kind in kinds)
+def input_names(model: nn.Module, examples: int, asked: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the parameters of `forward` that get a tensor: those without a default, and as many more as are wanted.
+
+    Args:
+        model: The network.
+        examples: How many example inputs it came with.
+        asked: Names for which a size was asked.
+    """
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [each for each in inspect.signature(model.forward).parameters.values() if each.kind in positional]
+    needed = [index for index, each in enumerate(parameters) if each.default is each.empty or each.name in asked]
+    number = max([examples, *(index + 1 for index in needed)])
+    names = [each.name for each in parameters[:number]]
+    return (*names, *(f"input_{index}" for index in range(len(names), number)))
 
 
 def trial(model: nn.Module, inputs: tuple[TensorSpec, ...], keywords: tuple[str, ...], doing: str) -> object:
@@ -211,8 +220,10 @@ def path_name(path: Path) -> str:
     return f"{OUTPUT}_{text}" if text[:1].isdigit() else text
 
 
-def output_names(paths: tuple[Path, ...], names: Sequence[str], doing: str) -> tuple[str, ...]:
-    """A name for each output: those given, else by the paths, else `output`; all different.
+def output_names(
+    paths: tuple[Path, ...], names: Sequence[str], doing: str, taken: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """A name for each output: those given, else by the paths, else `output`; all different, and none that is taken.
 
     Raises:
         ModelError: Names were given, but not as many as there are outputs.
@@ -222,7 +233,7 @@ def output_names(paths: tuple[Path, ...], names: Sequence[str], doing: str) -> t
     chosen: list[str] = []
     for name in names or [path_name(path) or OUTPUT for path in paths]:
         number, unique = 1, name
-        while unique in chosen:
+        while unique in chosen or unique in taken:
             number += 1
             unique = f"{name}_{number}"
         chosen.append(unique)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from edgekit.artifact import ModelCard, Shape, SizeRule, TensorSpec
 from edgekit.errors import ModelError
-from edgekit.intake.adapt import adapt, required_inputs, unwrapped
+from edgekit.intake.adapt import adapt, input_names, unwrapped
 from edgekit.intake.sheet import DEFAULT_SHAPE, Sheet, make_card, read_sheet
-from edgekit.intake.source import Asked, Built, WeightsPolicy
+from edgekit.intake.source import Asked, Built, WeightsPolicy, asking_for, shapes_by_name
 from edgekit.intake.user_code import run_user_code, search_path_text, user_place
 from edgekit.intake.zoo import INPUT_NAME, no_kernel_policy
 
@@ -41,6 +41,10 @@ class CallableSource:
         self._attribute = attribute
         self._module = module
         self._file = file
+        self._built: dict[str, Built] = {}
+
+    def inputs(self, asked: Asked = None) -> tuple[TensorSpec, ...]:
+        return self.build(asked).inputs
 
     def identity(self) -> None:
         """None: what code computes depends on everything it imports and reads, so no hash of a file is enough."""
@@ -58,8 +62,12 @@ class CallableSource:
 
     def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:
         no_kernel_policy(self.text, kernel_policy)
-        model, examples, sheet = self._called
-        return adapt(model, input_specs(model, asked, examples, sheet, self.text), sheet.outputs, doing=self.text)
+        key = repr(asked)
+        if key not in self._built:
+            model, examples, sheet = self._called
+            inputs = input_specs(model, asked, examples, sheet, self.text)
+            self._built[key] = adapt(model, inputs, sheet.outputs, doing=self.text)
+        return self._built[key]
 
     @functools.cached_property
     def _called(self) -> tuple[nn.Module, tuple[Tensor, ...], Sheet]:
@@ -198,24 +206,23 @@ def input_specs(
     Raises:
         ModelError: The network takes several inputs and not all their sizes are known.
     """
-    names = required_inputs(unwrapped(model)) or (INPUT_NAME,)
-    if isinstance(asked, Mapping):
-        if missing := [name for name in names if name not in asked and names != (INPUT_NAME,)]:
-            raise ModelError(f"{text} also needs a size for {', '.join(missing)}: {asking_for(names)}")
-        kinds = {name: dtype_of(example) for name, example in zip(names, examples, strict=False)}
-        return tuple(spec(name, shape, kinds.get(name, "float32")) for name, shape in asked.items())
-    if len(names) > 1:
-        if len(examples) != len(names):
-            raise ModelError(f"{text} takes {len(names)} inputs. Give their sizes: {asking_for(names)}")
-        return tuple(spec(name, tuple(each.shape), dtype_of(each)) for name, each in zip(names, examples, strict=True))
-    example = tuple(examples[0].shape) if examples else None
-    kind = dtype_of(examples[0]) if examples else "float32"
-    return (spec(INPUT_NAME, asked or example or sheet.input_shape or DEFAULT_SHAPE, kind),)
-
-
-def asking_for(names: tuple[str, ...]) -> str:
-    """How to give the sizes of several inputs."""
-    return " ".join(f"--input {name}=1x3x224x224" for name in names)
+    names = input_names(unwrapped(model), len(examples), asked if isinstance(asked, Mapping) else ())
+    if len(names) < 2 and not (isinstance(asked, Mapping) and tuple(asked) == names):
+        names = (INPUT_NAME,)
+    shapes = shapes_by_name(asked, names, text)
+    if len(names) == 1:
+        example = tuple(examples[0].shape) if examples else None
+        kind = dtype_of(examples[0]) if examples else "float32"
+        return (spec(names[0], shapes.get(names[0]) or example or sheet.input_shape or DEFAULT_SHAPE, kind),)
+    known = {name: spec(name, tuple(each.shape), dtype_of(each)) for name, each in zip(names, examples, strict=False)}
+    if missing := [name for name in names if name not in shapes and name not in known]:
+        raise ModelError(
+            f"{text} takes {len(names)} inputs. Give the sizes of {', '.join(missing)}: {asking_for(missing)}"
+        )
+    kinds = {name: each.dtype for name, each in known.items()}
+    return tuple(
+        spec(name, shapes[name], kinds.get(name, "float32")) if name in shapes else known[name] for name in names
+    )
 
 
 def dtype_of(tensor: Tensor) -> str:

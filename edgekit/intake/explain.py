@@ -13,6 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from edgekit.intake.user_code import described, frame_text, user_frame
 
@@ -37,6 +38,9 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "train": "Batch norm is in training mode at inference. Call it with training=self.training.",
         "output": "The network returns an object torch cannot see into. Return a tensor, a tuple, a list or a dict of "
         "them, or a dataclass registered with torch.utils._pytree.",
+        "kind": "It returns something else than float32 values, and how close such are says nothing. Return the values "
+        "they are made of, such as logits, and decide on the host.",
+        "twice": "It returns one tensor twice. Return it once.",
         "script": "It holds a TorchScript module. Give the nn.Module it was made from.",
     }
 )
@@ -88,12 +92,23 @@ def explain_program(program: GraphModule, model: nn.Module) -> str | None:
 
     1. A size that depends on the values of the input.
     2. Random numbers; dropout or batch norm in training mode.
+    3. An output that is no float32 tensor, or comes twice.
     """
+    returned = program.graph.output_node().all_input_nodes
     for node in program.graph.nodes:
-        kind = kind_of_node(node)
+        kind = kind_of_node(node) or (kind_of_output(node, program) if node in returned else None)
         if kind is not None:
             return f"{type(model).__name__} cannot be exported{placed(node_frame(node))}. {ADVICE[kind]}"
     return None
+
+
+def kind_of_output(node: Node, program: GraphModule) -> str | None:
+    """The row of `ADVICE` a returned node belongs to."""
+    value = node.meta.get("val")
+    if isinstance(value, Tensor) and value.dtype is not torch.float32:
+        return "kind"
+    leaves, _ = pytree.tree_flatten(program.graph.output_node().args[0])
+    return "twice" if leaves.count(node) > 1 else None
 
 
 def kind_of_node(node: Node) -> str | None:

@@ -19,7 +19,7 @@ from edgekit.files import sha256
 from edgekit.intake.adapt import adapt
 from edgekit.intake.archive import reason_for_distrust
 from edgekit.intake.sheet import Sheet, make_card
-from edgekit.intake.source import Asked, Built, WeightsPolicy
+from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
 from edgekit.intake.user_code import described
 from edgekit.intake.zoo import no_kernel_policy
 
@@ -41,6 +41,10 @@ class ExportedSource:
         self.name = path.stem
         self._path = path
         self._trust = trust
+        self._built: dict[str, Built] = {}
+
+    def inputs(self, asked: Asked = None) -> tuple[TensorSpec, ...]:
+        return self.build(asked).inputs
 
     def identity(self) -> dict[str, str]:
         return {"pt2": sha256(self._path)}
@@ -50,9 +54,14 @@ class ExportedSource:
 
     def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:
         no_kernel_policy(self.text, kernel_policy)
-        program = self._program
-        inputs = tuple(self._spec(name, value, asked) for name, value in program_inputs(program).items())
-        return adapt(program, inputs, doing=self.text)
+        key = repr(asked)
+        if key not in self._built:
+            program = self._program
+            known = program_inputs(program)
+            shapes = shapes_by_name(asked, tuple(known), self.text)
+            inputs = tuple(self._spec(name, value, shapes.get(name)) for name, value in known.items())
+            self._built[key] = adapt(program, inputs, doing=self.text)
+        return self._built[key]
 
     @functools.cached_property
     def _program(self) -> GraphModule:
@@ -69,14 +78,13 @@ class ExportedSource:
         check_mode(program, self._path)
         return program
 
-    def _spec(self, name: str, value: Tensor, asked: Asked) -> TensorSpec:
+    def _spec(self, name: str, value: Tensor, wanted: Shape | None) -> TensorSpec:
         """The input at the size asked for.
 
         Raises:
             MisuseError: A side that is fixed was asked to be another.
         """
         sizes: Sizes = tuple(value.shape)
-        wanted = asked.get(name) if asked is not None and not isinstance(asked, tuple) else asked
         shape = wanted or tuple(default_side(sizes, axis) for axis in range(len(sizes)))
         fits = len(shape) == len(sizes) and all(
             isinstance(own, torch.SymInt) or own == side for own, side in zip(sizes, shape, strict=True)

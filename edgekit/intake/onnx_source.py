@@ -24,7 +24,7 @@ from edgekit.intake.onnx_file import OnnxGraph, external_files, read_onnx
 from edgekit.intake.onnx_network import OnnxNetwork
 from edgekit.intake.onnx_operators import OPERATORS
 from edgekit.intake.sheet import Sheet, make_card
-from edgekit.intake.source import Asked, Built, WeightsPolicy
+from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
 from edgekit.intake.user_code import described
 from edgekit.intake.zoo import no_kernel_policy
 from edgekit.numerics import GATE_MARGIN_DB, compare_one
@@ -47,6 +47,9 @@ class OnnxSource:
         self._path = path
         self._built: dict[tuple[Shape, ...], Built] = {}
 
+    def inputs(self, asked: Asked = None) -> tuple[TensorSpec, ...]:
+        return self.build(asked).inputs
+
     def identity(self) -> dict[str, str]:
         found = {"onnx": sha256(self._path)}
         self._graph  # noqa: B018 - says what is wrong with the file before anything is made of it
@@ -62,7 +65,9 @@ class OnnxSource:
 
     def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:
         no_kernel_policy(self.text, kernel_policy)
-        inputs = tuple(self._spec(name, *kind, asked) for name, kind in self._graph.inputs.items())
+        known = self._graph.inputs
+        shapes = shapes_by_name(asked, tuple(known), self.text)
+        inputs = tuple(self._spec(name, *kind, shapes.get(name)) for name, kind in known.items())
         key = tuple(spec.shape for spec in inputs)
         if key not in self._built:
             try:
@@ -79,13 +84,12 @@ class OnnxSource:
     def _graph(self) -> OnnxGraph:
         return read_onnx(self._path, OPERATORS)
 
-    def _spec(self, name: str, dtype: str, sizes: tuple[int | None, ...], asked: Asked) -> TensorSpec:
+    def _spec(self, name: str, dtype: str, sizes: tuple[int | None, ...], wanted: Shape | None) -> TensorSpec:
         """An input at the size asked for.
 
         Raises:
             MisuseError: A side that the file fixes was asked to be another.
         """
-        wanted = asked.get(name) if asked is not None and not isinstance(asked, tuple) else asked
         shape = wanted or tuple(
             side or (OPEN_SIDE if axis >= 2 and len(sizes) == 4 else 1) for axis, side in enumerate(sizes)
         )

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit.artifact import ModelCard, Preprocessing, Shape, SizeRule
 from edgekit.errors import ModelError
-from edgekit.intake.source import Built, only_image
+from edgekit.intake.source import Built, check_inputs
 from edgekit.models.cards import IMAGENET
 
 DEFAULT_SHAPE: Shape = (1, 3, 224, 224)
@@ -63,9 +63,9 @@ def make_card(name: str, family: str, sheet: Sheet, built: Built, rule: SizeRule
     """The card of a built network; what the sheet leaves open is ImageNet's, and a note says so.
 
     Raises:
-        ModelError: It takes something else than one image.
+        ModelError: It takes something else than float32 tensors.
     """
-    image = only_image(built)
+    first = check_inputs(built)[0]
     assumed = [entry for entry in ("mean", "std", "crop_fraction", "interpolation") if getattr(sheet, entry) is None]
     if assumed:
         notes = (
@@ -78,7 +78,7 @@ def make_card(name: str, family: str, sheet: Sheet, built: Built, rule: SizeRule
         family=family,
         summary=sheet.summary,
         paper=sheet.paper,
-        input_shape=image.shape,
+        input_shape=first.shape,
         size_rule=rule,
         preprocessing=Preprocessing(
             interpolation=sheet.interpolation or IMAGENET.interpolation,

@@ -1,11 +1,11 @@
 """What every source of a network can do, and what it makes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgekit.artifact import ModelCard, Shape, TensorSpec
-from edgekit.errors import ModelError, UnknownNameError
+from edgekit.errors import MisuseError, ModelError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +73,10 @@ class Source(Protocol):
         """The data sheet, at the input size asked for where the network has none of its own."""
         ...
 
+    def inputs(self, asked: Asked = None) -> tuple[TensorSpec, ...]:
+        """What the network takes, at the input size asked for."""
+        ...
+
     def identity(self) -> dict[str, str] | None:
         """What decides the network besides its weights and input size, for a cache key.
 
@@ -85,25 +89,47 @@ class Source(Protocol):
         ...
 
 
-def only_image(built: Built) -> TensorSpec:
-    """The one image input of a network.
+def check_inputs(built: Built) -> tuple[TensorSpec, ...]:
+    """What a network takes.
 
     Raises:
-        ModelError: It takes several inputs, or something that is no image.
+        ModelError: It takes something else than float32 tensors.
     """
-    if len(built.inputs) != 1:
-        names = ", ".join(spec.name for spec in built.inputs)
-        raise ModelError(
-            f"The network takes {len(built.inputs)} inputs ({names}); edgekit exports networks that take one image. "
-            "Give a callable that returns a module with the other inputs fixed inside."
-        )
-    (spec,) = built.inputs
-    if spec.dtype != "float32" or len(spec.shape) != 4:
-        raise ModelError(
-            f"Input {spec.name!r} is {spec.dtype} of shape {'x'.join(map(str, spec.shape))}; edgekit exports networks "
-            "that take float32 images, as 1x3x224x224. Token ids and other inputs are not supported."
-        )
-    return spec
+    for spec in built.inputs:
+        if spec.dtype != "float32":
+            raise ModelError(
+                f"Input {spec.name!r} is {spec.dtype}; edgekit exports networks that take float32 tensors. Give a "
+                "callable that returns a module with this input fixed inside, or one that takes it as float32."
+            )
+    return built.inputs
+
+
+def shapes_by_name(asked: Asked, names: Sequence[str], text: str) -> Mapping[str, Shape]:
+    """The sizes asked for, by the name of the input.
+
+    Args:
+        asked: What --input says.
+        names: The network's inputs.
+        text: MODEL as the user wrote it.
+
+    Raises:
+        MisuseError: One input's size was asked for of a network with several, or that of an input it does not have.
+    """
+    if asked is None:
+        return {}
+    if isinstance(asked, tuple):
+        if len(names) > 1:
+            raise MisuseError(f"{text} takes {len(names)} inputs. Give their sizes: {asking_for(names)}")
+        return {names[0]: asked}
+    for name in asked:
+        if name not in names:
+            raise MisuseError(f"{text} has no input {name!r}; it has {', '.join(names)}.")
+    return asked
+
+
+def asking_for(names: Sequence[str]) -> str:
+    """How to give the sizes of several inputs."""
+    return " ".join(f"--input {name}=1x3x224x224" for name in names)
 
 
 def one_shape(asked: Asked, name: str) -> Shape | None:

@@ -21,6 +21,7 @@ from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, one_shape
 from edgekit.intake.user_code import described
 from edgekit.intake.zoo import INPUT_NAME, no_kernel_policy
+from edgekit.models.feature_cards import SUFFIX
 
 CLASSIFIER = ("logits",)
 
@@ -45,10 +46,15 @@ class TimmSource:
 
     weights: WeightsPolicy = "seeded"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, features: bool = False) -> None:
         self.text = f"timm:{name}"
-        self.name = name
+        self.name = f"{name}{SUFFIX}" if features else name
+        self._timm_name = name
+        self._features = features
         self._built: dict[Shape, Built] = {}
+
+    def inputs(self, asked: Asked = None) -> tuple[TensorSpec, ...]:
+        return self.build(asked).inputs
 
     def identity(self) -> dict[str, str]:
         self._config()
@@ -65,7 +71,7 @@ class TimmSource:
         shape = one_shape(asked, INPUT_NAME) or (1, *config["input_size"])
         if shape not in self._built:
             model = self._create(config, shape)
-            names = CLASSIFIER if getattr(model, "num_classes", 0) else ()
+            names = self._output_names(model)
             spec = TensorSpec(name=INPUT_NAME, shape=shape, layout="NCHW")
             self._built[shape] = adapt(model, (spec,), names, doing=self.text)
         return self._built[shape]
@@ -79,12 +85,18 @@ class TimmSource:
             MisuseError: It has no such architecture.
         """
         timm = import_timm()
-        if not timm.is_model(self.name):
-            close = get_close_matches(self.name.lower(), timm.list_models(), n=3, cutoff=0.5)
+        if not timm.is_model(self._timm_name):
+            close = get_close_matches(self._timm_name.lower(), timm.list_models(), n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(close)}?" if close else "timm.list_models() lists all of them."
-            raise MisuseError(f"timm {version('timm')} has no architecture named {self.name!r}. {hint}")
-        config = timm.get_pretrained_cfg(self.name)
+            raise MisuseError(f"timm {version('timm')} has no architecture named {self._timm_name!r}. {hint}")
+        config = timm.get_pretrained_cfg(self._timm_name)
         return config.to_dict() if config is not None else {"input_size": (3, 224, 224)}
+
+    def _output_names(self, model: Any) -> tuple[str, ...]:
+        """Names of what the network returns, where they are known."""
+        if self._features:
+            return tuple(f"stride{stride}" for stride in model.feature_info.reduction())
+        return CLASSIFIER if getattr(model, "num_classes", 0) else ()
 
     def _size_rule(self, config: dict[str, Any]) -> SizeRule:
         minimum = config.get("min_input_size") or (1, 1, 1)
@@ -96,10 +108,11 @@ class TimmSource:
         options: dict[str, Any] = {"img_size": shape[2:]} if fixed else {}
         channels = len(shape) == 4 and shape[1] != config["input_size"][0]
         options |= {"in_chans": shape[1]} if channels else {}
+        options |= {"features_only": True} if self._features else {}
         timm = import_timm()
         try:
             with torch.random.fork_rng(devices=[]):
-                model = timm.create_model(self.name, pretrained=False, exportable=True, **options)
+                model = timm.create_model(self._timm_name, pretrained=False, exportable=True, **options)
         except Exception as error:
             own = "x".join(map(str, (1, *config["input_size"])))
             asked = "x".join(map(str, shape))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import nn
+from torch import Tensor, nn
 
-from edgekit.models import convnext_oversized, parc_convnext, parc_net, parcnetv2, parnet
+from edgekit.models import convnext_oversized, features, parc_convnext, parc_net, parcnetv2, parnet, upernet
 from edgekit.models.cards import card
 
 
@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "parnet": Family(parnet.build, settle=parnet.adapt_activation),
         "parc_convnext": Family(parc_convnext.build),
         "parc_net": Family(parc_net.build),
+        "upernet": Family(upernet.build),
     }
 )
 """The family on a card to how its networks are built."""
@@ -42,6 +43,14 @@ def build(name: str, kernel_policy: str | None) -> nn.Module:
         UnknownNameError: There is no such model.
     """
     return FAMILIES[card(name).family].build(name, kernel_policy).eval()
+
+
+def fit_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A classifier's checkpoint, or a backbone's own, as a backbone can load it strictly."""
+    if isinstance(model, (features.ParCNetV2Features, features.ParNetFeatures)):
+        return features.from_classifier(model, tensors)
+    own = model.state_dict()
+    return {name: tensor for name, tensor in tensors.items() if name in own}
 
 
 def settle(name: str, model: nn.Module) -> tuple[str, ...]:

@@ -173,6 +173,29 @@ def _parnet_streams(streams: int, parameters: int, macs: int) -> ModelCard:
     )
 
 
+def _upernet(size: str, parameters: int, macs: int) -> ModelCard:
+    backbone = f"ParCNetV2-{size.upper()}"
+    return ModelCard(
+        name=f"upernet_parcnetv2_{size}",
+        family="upernet",
+        summary=f"UperNet on {backbone}: semantic segmentation",
+        paper=_PARCNETV2_PAPER,
+        input_shape=(1, 3, 512, 512),
+        size_rule=SizeRule(minimum=32),
+        preprocessing=structs.replace(IMAGENET, interpolation="bilinear", crop_fraction=1.0),
+        classes=150,
+        parameters=parameters,
+        macs=macs,
+        kernel_policies=("interpolate", "keep"),
+        notes=(
+            *_PARCNETV2_NOTES[:2],
+            "The parameters include the auxiliary head, as the paper's do; it is for training and not exported.",
+            "The paper's MACs are those at 512 x 2048 with the kernels kept at 224 (--kernel keep), without that head.",
+            "Logits come at the size of the image. The short side of an image is resized to 512.",
+        ),
+    )
+
+
 CARDS: Mapping[str, ModelCard] = MappingProxyType(
     {
         card.name: card
@@ -221,6 +244,9 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType(
             _parnet_streams(1, 37_566_056, 4_870_571_712),
             _parnet_streams(2, 37_866_792, 7_222_616_256),
             _parnet_streams(4, 39_226_152, 11_846_959_296),
+            _upernet("t", 54_909_996, 234_349_264_896),
+            _upernet("s", 69_411_372, 253_430_464_512),
+            _upernet("b", 86_934_668, 279_465_050_112),
         )
     }
 )
@@ -244,6 +270,10 @@ def check_input(of: ModelCard, shape: Shape) -> None:
     Raises:
         MisuseError: Wrong rank, channels or side; the message gives the nearest shapes that work.
     """
+    if len(of.input_shape) != 4:
+        if len(shape) != len(of.input_shape) or min(shape) < 1:
+            raise MisuseError(f"{of.name} takes {text(of.input_shape)}, and cannot take {text(shape)}.")
+        return
     channels = of.input_shape[1]
     if len(shape) != 4 or min(shape) < 1 or shape[1] != channels:
         raise MisuseError(

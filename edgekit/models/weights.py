@@ -7,7 +7,7 @@ all of that is known the model is not touched.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ OPTIONAL_ENDING = "num_batches_tracked"
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Precisions that convert into one another."""
 
+Fit = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
 GAIN = 0.8
 """Random matrices and convolutions turn unit variance into the square of this."""
 
@@ -36,13 +38,14 @@ SPREAD = 0.1
 """Relative standard deviation of random scales around their typical size."""
 
 
-def load_weights(model: nn.Module, path: Path, *, ema: bool = False) -> WeightsSource:
+def load_weights(model: nn.Module, path: Path, *, ema: bool = False, fit: Fit = dict) -> WeightsSource:
     """Copies the weights of a file into a model, or raises and leaves the model as it was.
 
     Args:
         model: The network; its `state_dict` says which names and shapes there must be.
         path: A `.pth`, `.pth.tar`, `.pt`, `.ckpt`, `.bin` or `.safetensors` file.
         ema: Take the moving average of the weights instead of the weights.
+        fit: Picks what the model wants from a larger network's tensors.
 
     Raises:
         WeightsError: The file cannot be read as plain tensors, or they are not this model's weights.
@@ -50,7 +53,7 @@ def load_weights(model: nn.Module, path: Path, *, ema: bool = False) -> WeightsS
     checkpoint = read_checkpoint(path, ema=ema)
     state = model.state_dict()
     own = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    tensors = without_prefix(checkpoint.tensors, own)
+    tensors = fit(without_prefix(checkpoint.tensors, own))
     check_names_and_shapes(path, tensors, own)
     fitted = {name: convert(path, name, tensor, own[name].dtype) for name, tensor in tensors.items()}
     check_finite(path, fitted)

@@ -12,7 +12,6 @@ Afterwards the program has one resolution. Three rules, each its own pass, in th
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments, constant, insert_constant, module_path
+from edgekit.program import Program, arguments, constant, insert_constant, module_path, pair
 
 _aten = torch.ops.aten
 
@@ -76,7 +75,7 @@ class CropKernels:
         for node in program.graph.find_nodes(op="call_function", target=_aten.conv2d.default):
             given = arguments(node)
             weight = constant(program, given["weight"])
-            stride, padding, dilation = (_pair(given[name]) for name in ("stride", "padding", "dilation"))
+            stride, padding, dilation = (pair(given[name]) for name in ("stride", "padding", "dilation"))
             if weight is None or stride != (1, 1) or dilation != (1, 1):
                 continue
             kernel, sides = weight.shape[-2:], given["input"].meta["val"].shape[-2:]
@@ -97,16 +96,11 @@ def _crop(program: Program, node: Node, weight: Tensor, cut: tuple[int, ...]) ->
     """Takes `cut` taps off both ends of each axis, and as much padding with them."""
     given = arguments(node)
     rows, columns = cut
-    padding = _pair(given["padding"])
+    padding = pair(given["padding"])
     cropped = weight[..., rows : weight.shape[-2] - rows, columns : weight.shape[-1] - columns]
     given["weight"] = insert_constant(program, node, str(given["weight"].target), cropped)
     given["padding"] = [padding[0] - rows, padding[1] - columns]
     node.args, node.kwargs = tuple(given.values()), {}
-
-
-def _pair(value: Sequence[int] | int) -> tuple[int, int]:
-    """A two-sided argument of a convolution that may have been given once for both sides."""
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 class L2NormToLayerNorm:

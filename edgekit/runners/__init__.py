@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from edgekit.errors import MissingExtraError
+from edgekit.errors import ArtifactError, MissingExtraError
 from edgekit.runners.base import Load, Runner
 
 RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
@@ -24,8 +24,12 @@ def load(runtime: str, path: Path, threads: int = 1) -> Runner:
 
     Raises:
         MissingExtraError: The runtime is not installed.
-        ArtifactError: The runtime does not take the file.
+        ArtifactError: There is no such runtime here, or it does not take the file.
     """
+    if runtime not in RUNNERS:
+        raise ArtifactError(
+            f"{path.name} is for runtime {runtime!r}, which this edgekit does not know. Update edgekit."
+        )
     module, package, extra = RUNNERS[runtime]
     try:
         loader = cast("Load", import_module(module).load)

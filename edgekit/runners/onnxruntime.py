@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgekit.artifact import TensorSpec
-from edgekit.errors import ArtifactError
+from edgekit.errors import ArtifactError, first_line
 from edgekit.runners.base import Runner, Tensors, check_inputs
 
 
@@ -48,5 +48,5 @@ def load(path: Path, threads: int) -> Runner:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ArtifactError(f"ONNX Runtime does not load {path.name}: {error}") from error
+        raise ArtifactError(f"ONNX Runtime does not load {path.name}: {first_line(error)}") from error
     return OnnxRuntimeRunner(session)

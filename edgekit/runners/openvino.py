@@ -9,7 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from edgekit.artifact import TensorSpec
-from edgekit.errors import ArtifactError
+from edgekit.errors import ArtifactError, first_line
 from edgekit.runners.base import Runner, Tensors, check_inputs
 
 
@@ -55,7 +55,7 @@ def load(path: Path, threads: int) -> Runner:
         hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **_runtime_options(model)}
         compiled = core.compile_model(model, "CPU", hints)
     except Exception as error:
-        raise ArtifactError(f"OpenVINO does not load {path.name}: {error}") from error
+        raise ArtifactError(f"OpenVINO does not load {path.name}: {first_line(error)}") from error
     return OpenVinoRunner(model, compiled)
 
 

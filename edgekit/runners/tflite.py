@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from edgekit.artifact import TensorSpec
-from edgekit.errors import ArtifactError
+from edgekit.errors import ArtifactError, first_line
 from edgekit.runners.base import Runner, Tensors, check_inputs
 
 
@@ -60,4 +60,4 @@ def load(path: Path, threads: int) -> Runner:
         interpreter.allocate_tensors()
         return TfliteRunner(path, interpreter)
     except Exception as error:
-        raise ArtifactError(f"TFLite does not load {path.name}: {error}") from error
+        raise ArtifactError(f"TFLite does not load {path.name}: {first_line(error)}") from error

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 
 from edgekit.bundle import REFERENCE, Manifest, read_manifest
 from edgekit.numerics import compare_one
-from edgekit.verify import ReferenceCase, read_reference
+from edgekit.reference_file import read_reference
+from edgekit.verify import ReferenceCase
 
 pytestmark = pytest.mark.arm
 
@@ -76,7 +77,7 @@ def run_guest(
     python: Path, target: Target, model: Path, case: ReferenceCase, folder: Path
 ) -> subprocess.CompletedProcess[str]:
     """Runs an artifact on a target; the output is left in `output.npy` of the folder."""
-    np.save(folder / "input.npy", case.input)
+    np.save(folder / "input.npy", case.inputs[0])
     command: list[str | Path] = [python, GUEST, target.runtime, model, folder / "input.npy", folder / "output.npy"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -138,7 +139,7 @@ def wrong_output(onnx_model: onnx.ModelProto, case: ReferenceCase) -> object:
     wrong = onnx.ModelProto()
     wrong.CopyFrom(onnx_model)
     scale_first_channel(wrong, 1.01)
-    return onnx_output(wrong, case.input)
+    return onnx_output(wrong, case.inputs[0])
 
 
 def test_runs_on_the_machine_and_runtime_it_names(guest: GuestRun) -> None:
@@ -151,7 +152,7 @@ def test_runs_on_the_machine_and_runtime_it_names(guest: GuestRun) -> None:
 def test_agrees_with_float64(
     guest: GuestRun, case: ReferenceCase, gate: float, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    reached = snr_db(case.output, guest)
+    reached = snr_db(case.outputs[0].values, guest)
 
     record_testsuite_property(f"{guest.target} snr_db", reached)
     assert reached >= gate
@@ -165,7 +166,7 @@ def test_the_unscaled_model_passes_by_the_same_route(
     bundle: Path, onnx_model: onnx.ModelProto, case: ReferenceCase
 ) -> None:
     """Otherwise the test above would also pass for a mistake in how it computes the other model's output."""
-    parity = compare_one(case.output, onnx_output(onnx_model, case.input))
+    parity = compare_one(case.outputs[0].values, onnx_output(onnx_model, case.inputs[0]))
 
     assert parity.snr_db >= gate_db(read_manifest(bundle), "parcnetv2_xt.fp32.onnx", case.name)
 

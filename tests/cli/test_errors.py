@@ -110,7 +110,7 @@ def test_a_mistake_is_one_json_object_where_json_was_asked_for(
     assert result.stderr == ""
     content = json.loads(result.stdout)
     assert content.keys() == {"schema_version", "error"}
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["error"].keys() == {"kind", "message", "exit_code"}
     assert re.search(message, content["error"]["message"])
     assert content["error"]["exit_code"] == 2
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_is_none_leaves_no_bundle(run: Run, make: object) -> N
 
     assert result.exit_code == 2
     assert "Error: weights.pth " in result.stderr
-    assert list(Path("out").iterdir()) == []
+    assert list(Path.cwd().iterdir()) == [path.absolute()]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

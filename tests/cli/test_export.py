@@ -27,7 +27,7 @@ def test_a_bundle_has_what_its_manifest_says(exported: Exported) -> None:
         )
     assert manifest.command == ("edgekit", "export", *exported.arguments, "-o", str(exported.folder))
     assert manifest.target == "arm"
-    assert manifest.input.shape == (1, 3, 32, 32)
+    assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("input", (1, 3, 32, 32))]
     assert manifest.kernel_policy == "interpolate"
     assert manifest.weights.kind == "random"
     assert manifest.captured.parameters == 7_427_720
@@ -98,7 +98,7 @@ def test_a_dry_run_makes_nothing(run: Run, tmp_path: Path, as_json: bool) -> Non
     assert names(Path.cwd()) == []
     if as_json:
         content = json.loads(result.stdout)
-        assert content.pop("schema_version") == 1
+        assert content.pop("schema_version") == 2
         assert content == {
             "bundle": "edgekit-out/parcnetv2_t-224-rk3288",
             "input": "1x3x224x224",

@@ -36,7 +36,7 @@ def test_json_adds_up(prepared: tuple[str, ...], exported: Exported, run: Run) -
     assert result.stderr == ""
     content = json.loads(result.stdout)
     found = content["inspection"]
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert sum(row["macs"] for row in found["operators"]) == found["totals"]["macs"]
     assert sum(row["nodes"] for row in found["operators"]) == found["totals"]["operators"]
     assert [one["name"] for one in found["passes"]] == [one.name for one in exported.network.certificates]
@@ -88,11 +88,17 @@ def test_a_bundle_is_described_from_its_manifest(run: Run, bundle: Path) -> None
     result = run("inspect", bundle)
 
     assert result.exit_code == 0, result.output
-    for words in ("parcnetv2_xt for arm", "RANDOM weights (seed 0)", "1x3x32x32 NCHW, this size only", "interpolate"):
+    for words in (
+        "parcnetv2_xt for arm",
+        "RANDOM weights (seed 0)",
+        "input 1x3x32x32 NCHW, this size only",
+        "logits 1x1000",
+        "interpolate",
+    ):
         assert words in result.stdout
     assert "Lowering for onnxruntime" in result.stdout
     content = json.loads(run("inspect", bundle, "--json").stdout)
-    assert content.pop("schema_version") == 1
+    assert content.pop("schema_version") == 2
     assert content == {"manifest": json.loads((bundle / MANIFEST).read_text())}
 
 

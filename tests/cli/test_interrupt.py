@@ -38,7 +38,7 @@ def test_whatever_ends_an_export_leaves_nothing(warm: tuple[str, ...], spawn: Sp
     process.send_signal(number)
 
     assert finish(process) == (code, "", "Interrupted; nothing was left behind.\n")
-    assert names(Path("out")) == []
+    assert not Path("out").exists()
 
 
 def test_an_interrupted_export_leaves_the_old_bundle(warm: tuple[str, ...], spawn: Spawn, bundle: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_second_signal_does_not_interrupt_the_cleaning_up(warm: tuple[str, ...
     process.send_signal(signal.SIGHUP)
 
     assert finish(process)[0] == 143
-    assert names(Path("out")) == []
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_too_little_memory_is_no_failed_check(warm: tuple[str, ...], spawn: Spaw
         "Error: There is not enough memory for stage 'build'. Choose a smaller size with --input, or run on a machine "
         "with more memory.\n"
     )
-    assert names(Path("out")) == []
+    assert not Path("out").exists()
 
 
 def test_several_exports_into_one_place_at_once(warm: tuple[str, ...], spawn: Spawn, run: Run) -> None:
@@ -127,4 +127,4 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(warm: tuple[str, ...], spawn
 
     assert returned == 3
     assert errors.splitlines()[-1] == "Error: out/bundle cannot be written: File too large. Write elsewhere with -o."
-    assert [name for name in names(Path("out")) if name != "x"] == []
+    assert not Path("out").exists() if from_cache else names(Path("out")) == ["x"]

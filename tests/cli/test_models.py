@@ -37,7 +37,7 @@ def test_the_default_of_the_kernels_is_marked(run: Run) -> None:
 def test_json_has_the_cards_as_they_are(run: Run) -> None:
     every, one = (json.loads(run("models", *name, "--json").stdout) for name in ((), ("parcnetv2_xt",)))
 
-    assert every["schema_version"] == one["schema_version"] == 1
+    assert every["schema_version"] == one["schema_version"] == 2
     assert [card["name"] for card in every["models"]] == list(CARDS)
     assert one["models"] == [card for card in every["models"] if card["name"] == "parcnetv2_xt"]
     assert one["models"][0]["input_shape"] == [1, 3, 224, 224]

@@ -97,13 +97,15 @@ def test_the_narrowest_terminal_is_no_reason_to_fail(spawn: Spawn, columns: str)
     assert "arm" in re.sub(r"\s", "", on_terminal(spawn, "targets", COLUMNS=columns)) or columns == "1"
 
 
-def test_no_runtime_may_report_home(spawn: Spawn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["edgekit", "edgekit.runners", "edgekit.cli"])
+def test_no_runtime_may_report_home(spawn: Spawn, tmp_path: Path, name: str) -> None:
     """ONNX Runtime since 1.29 and OpenVINO leave files in the home when they send what they ran to their makers."""
     home = tmp_path / "home"
     home.mkdir()
     watched = {"HOME": str(home), "XDG_CACHE_HOME": "", "TMPDIR": str(home), "CI": "", "ORT_DISABLE_TELEMETRY": ""}
     code = (
-        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY'); import edgekit.cli\n"
+        f"import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY'); import {name}\n"
+        f"assert ('edgekit.cli' in sys.modules) is {name == 'edgekit.cli'}\n"
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
         "import onnxruntime, openvino, openvino.tools.ovc.telemetry_utils as used\n"
         "assert used.tm.__name__.endswith('telemetry_stub'), used.tm"
@@ -115,7 +117,12 @@ def test_no_runtime_may_report_home(spawn: Spawn, tmp_path: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_what_the_user_wants_reported_is_left_alone(spawn: Spawn) -> None:
-    code = "import os, edgekit.cli; assert os.environ['ORT_DISABLE_TELEMETRY'] == '0'"
+@pytest.mark.parametrize("name", ["edgekit", "edgekit.cli"])
+def test_what_the_user_wants_reported_is_left_alone(spawn: Spawn, name: str) -> None:
+    code = (
+        "import sys, types; ours = sys.modules['openvino_telemetry'] = types.ModuleType('openvino_telemetry')\n"
+        f"import os, {name}; assert os.environ['ORT_DISABLE_TELEMETRY'] == '0'\n"
+        "assert sys.modules['openvino_telemetry'] is ours"
+    )
 
     assert finish(spawn("--version", code=code, env={"ORT_DISABLE_TELEMETRY": "0"}))[0] == 0

@@ -33,7 +33,7 @@ def test_a_target_says_what_installs_there(run: Run, name: str) -> None:
 def test_json_has_the_boards_as_they_are(run: Run) -> None:
     every, one = (json.loads(run("targets", *name, "--json").stdout) for name in ((), ("rk3288",)))
 
-    assert every["schema_version"] == one["schema_version"] == 1
+    assert every["schema_version"] == one["schema_version"] == 2
     assert [board["name"] for board in every["targets"]] == list(board_names())
     assert one["targets"] == [board for board in every["targets"] if board["name"] == "rk3288"]
     assert one["targets"][0]["architectures"] == ["armv7l"]

@@ -72,6 +72,7 @@ def test_json_has_every_case(run: Run, copy: Copy) -> None:
     (row,) = content["artifacts"]
     assert (row["artifact"], row["passed"], row["problem"]) == (ARTIFACT, True, None)
     assert [case["case"] for case in row["parity"]] == ["noise", "natural", "edges", "flat"]
+    assert {case["output"] for case in row["parity"]} == {"logits"}
     assert all(case["parity"]["snr_db"] >= case["gate_db"] for case in row["parity"])
 
 
@@ -108,7 +109,7 @@ def test_a_network_that_is_off_by_a_hundredth_in_one_channel_fails(run: Run, cop
     )
     network = prepare(plan, lambda name: nullcontext())
     program, _ = lower(network, "onnxruntime", "fp32")
-    spec = ExportSpec(plan.input, (network.reference.output,), plan.metadata)
+    spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
     candidates = EXPORTERS["onnx"].load()(program, spec, tmp_path, "twin")
 
     copy.replace(ARTIFACT, candidates[0].files[0].read_bytes(), known=True)
@@ -209,10 +210,11 @@ def test_a_reference_that_is_none(run: Run, copy: Copy, content: bytes) -> None:
         (b"{}", r"is damaged: Object missing required field `schema_version`"),
         (b'{"schema_version": 1}', r"is damaged: Object missing required field `edgekit_version`"),
         (b'{"schema_version": "1", "edgekit_version": "1"}', r"Expected `int`, got `str` - at `\$\.schema_version`"),
-        (b'{"schema_version": 1, "edgekit_version": "1"}', r"is damaged: Object missing required field `created`"),
-        (b'{"schema_version": 99, "edgekit_version": "9"}', r"has schema version 99; this edgekit reads 1\."),
+        (b'{"schema_version": 2, "edgekit_version": "1"}', r"is damaged: Object missing required field `created`"),
+        (b'{"schema_version": 1, "edgekit_version": "0"}', r"has schema version 1; this edgekit reads 2\."),
+        (b'{"schema_version": 99, "edgekit_version": "9"}', r"has schema version 99; this edgekit reads 2\."),
     ],
-    ids=["none", "empty", "text", "array", "deep", "utf-16", "object", "other", "type", "fields", "newer"],
+    ids=["none", "empty", "text", "array", "deep", "utf-16", "object", "other", "type", "fields", "older", "newer"],
 )
 def test_a_manifest_that_is_none(run: Run, copy: Copy, content: bytes | None, message: str) -> None:
     (copy.folder / MANIFEST).unlink()
@@ -228,9 +230,10 @@ def test_a_manifest_that_is_none(run: Run, copy: Copy, content: bytes | None, me
         (lambda one: one["artifact"].update(files=[]), 2, r"is damaged: its onnx artifact has no file\."),
         (lambda one: one.update(parity=[]), 2, r"is damaged: its onnx artifact has no parity\."),
         (lambda one: one["artifact"].update(runtime="tflite"), 1, r"TFLite does not load"),
+        (lambda one: one["artifact"].update(runtime="mnn"), 1, r"is for runtime 'mnn', which this edgekit does not"),
         (lambda one: one["artifact"].update(runtime=7), 2, r"Expected `str`, got `int` - at `\$\.members\[0\]"),
     ],
-    ids=["no-file", "no-parity", "wrong-runtime", "type"],
+    ids=["no-file", "no-parity", "wrong-runtime", "unknown-runtime", "type"],
 )
 def test_a_member_that_makes_no_sense(
     run: Run, copy: Copy, change: Callable[[dict[str, Any]], object], code: int, message: str

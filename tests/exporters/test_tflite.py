@@ -99,7 +99,7 @@ def test_the_metadata_comes_back(path: Path, metadata: Mapping[str, str]) -> Non
 def test_metadata_can_be_added_to_what_already_has_some(
     path: Path, metadata: Mapping[str, str], tmp_path: Path
 ) -> None:
-    spec = ExportSpec(TensorSpec(name="input", shape=(1, 3, 64, 64)), (), {"edgekit.more": "yes"})
+    spec = ExportSpec((TensorSpec(name="input", shape=(1, 3, 64, 64)),), (), {"edgekit.more": "yes"})
     (tmp_path / "more.tflite").write_bytes(with_metadata(path.read_bytes(), spec))
     with load("tflite", tmp_path / "more.tflite") as runner:
         assert runner.metadata() == {**metadata, "edgekit.more": "yes"}
@@ -121,5 +121,5 @@ def test_it_runs_without_xnnpack_as_well(tiny: Network, path: Path) -> None:
     )
     interpreter.allocate_tensors()
     case = tiny.reference.cases[0]
-    (output,) = interpreter.get_signature_runner()(input=case.input).values()
-    np.testing.assert_allclose(output, case.output, rtol=1e-4, atol=1e-5)
+    (output,) = interpreter.get_signature_runner()(input=case.inputs[0]).values()
+    np.testing.assert_allclose(output, case.outputs[0].values, rtol=1e-4, atol=1e-5)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from edgekit.capture import capture
-from edgekit.errors import ModelError
+from edgekit.errors import MisuseError, ModelError
 from edgekit.intake import resolve
-from edgekit.intake.source import Source, only_image
+from edgekit.intake.source import Source, check_inputs
 from edgekit.program import run
 
 NETS = """
@@ -39,6 +39,19 @@ class Tokens(nn.Module):
     def forward(self, ids):
         return self.table(ids)
 
+class Optional(Net):
+    def forward(self, image, mask=None):
+        return super().forward(image if mask is None else image * mask)
+
+class Any(Net):
+    def forward(self, *images):
+        return super().forward(sum(images))
+
+class Several(Net):
+    def forward(self, image, code):
+        scores = super().forward(image) * code
+        return {"scores": scores, "more": (scores.exp(), [scores.tanh()]), "code": code * 2}
+
 def build():
     return Net().eval()
 
@@ -47,6 +60,12 @@ def sized():
 
 def pair():
     return Two().eval(), (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
+
+def optional_pair():
+    return Optional().eval(), (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
+
+def any_pair():
+    return Any().eval(), (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
 
 def tokens():
     return Tokens().eval(), torch.zeros(1, 7, dtype=torch.long)
@@ -163,35 +182,106 @@ def test_training_mode_is_left_and_noted(nets: Path) -> None:
     )
 
 
+IMAGE, MASK = (1, 3, 6, 6), (1, 1, 6, 6)
+
+
 def test_several_inputs_by_example_or_by_name(nets: Path) -> None:
     built = of("pair").build()
+    assert [(spec.name, spec.shape, spec.layout) for spec in built.inputs] == [
+        ("image", (1, 3, 8, 8), "NCHW"),
+        ("mask", (1, 1, 8, 8), "NCHW"),
+    ]
+    built = of("Two").build({"image": IMAGE, "mask": MASK})
+    assert built.model(torch.ones(IMAGE), torch.ones(MASK)).shape == (1, 4)
+    program = capture(built.model, IMAGE, MASK)
+    assert run(program, torch.ones(IMAGE), torch.ones(MASK))[0].shape == (1, 4)
+    assert check_inputs(built) == built.inputs == of("Two").inputs({"image": IMAGE, "mask": MASK})
+
+
+def test_inputs_come_in_the_order_of_the_function_however_they_are_asked_for(nets: Path) -> None:
+    built = of("Two").build({"mask": MASK, "image": IMAGE})
     assert [spec.name for spec in built.inputs] == ["image", "mask"]
-    built = of("Two").build({"image": (1, 3, 6, 6), "mask": (1, 1, 6, 6)})
-    assert built.model(torch.ones(1, 3, 6, 6), torch.ones(1, 1, 6, 6)).shape == (1, 4)
-    exported = torch.export.export(built.model, (torch.ones(1, 3, 6, 6), torch.ones(1, 1, 6, 6)))
-    assert len(exported.graph_signature.user_inputs) == 2
-    with pytest.raises(
-        ModelError, match=r"takes 2 inputs \(image, mask\); edgekit exports networks that take one image"
-    ):
-        only_image(built)
-    with pytest.raises(ModelError, match=r"takes 2 inputs \(image, mask\)"):
-        of("pair").card()
+    image, mask = torch.rand(IMAGE), torch.rand(MASK)
+    with torch.no_grad():
+        assert built.model(image, mask).equal(built.original(image=image, mask=mask))
+
+
+def test_a_size_asked_for_replaces_that_of_one_example(nets: Path) -> None:
+    shapes = [spec.shape for spec in of("pair").inputs({"mask": (1, 3, 8, 8)})]
+    assert shapes == [(1, 3, 8, 8), (1, 3, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "names"), [("optional_pair", ["image", "mask"]), ("any_pair", ["input_0", "input_1"])]
+)
+def test_every_example_is_an_input(nets: Path, name: str, names: list[str]) -> None:
+    """Also of a parameter that could be left out: the examples say how the network is called."""
+    built = of(name).build()
+    assert [spec.name for spec in built.inputs] == names
+    first, second = torch.rand(1, 3, 8, 8), torch.rand(built.inputs[1].shape)
+    with torch.no_grad():
+        assert built.model(first, second).equal(built.original(first, second))
+        assert not built.model(first, second).equal(built.model(first, 2 * second))
+
+
+def test_an_input_that_can_be_left_out_is_one_when_its_size_is_asked_for(nets: Path) -> None:
+    assert [spec.name for spec in of("Optional").inputs(IMAGE)] == ["input"]
+    assert [spec.name for spec in of("Optional").inputs({"image": IMAGE, "mask": MASK})] == ["image", "mask"]
+
+
+def test_the_card_of_several_inputs_is_about_the_first(nets: Path) -> None:
+    card = of("pair").card()
+    assert (card.input_shape, card.classes) == ((1, 3, 8, 8), 4)
+    assert not any("is assumed. Give another with --input" in note for note in card.notes)
+
+
+def test_outputs_are_named_by_where_they_were_found(nets: Path) -> None:
+    built = of("Several").build({"image": IMAGE, "code": (1, 4)})
+    assert built.outputs == ("scores", "more_0", "more_1_0", "code_2")  # code is the name of an input
+    with torch.no_grad():
+        scores, exponential, tangent, _ = built.model(torch.rand(IMAGE), torch.rand(1, 4))
+    assert exponential.equal(scores.exp())
+    assert tangent.equal(scores.tanh())
+    assert of("Several").card({"image": IMAGE, "code": (1, 4)}).classes == 0
 
 
 def test_several_inputs_without_sizes_say_how_to_give_them(nets: Path) -> None:
-    with pytest.raises(ModelError, match=r"takes 2 inputs. Give their sizes: --input image=1x3x224x224 --input mask="):
+    message = r"takes 2 inputs\. Give the sizes of image, mask: --input image=1x3x224x224 --input mask="
+    with pytest.raises(ModelError, match=message):
         of("Two").build()
-    with pytest.raises(ModelError, match=r"also needs a size for mask"):
-        of("Two").build({"image": (1, 3, 6, 6)})
+    with pytest.raises(ModelError, match=r"Give the sizes of mask: --input mask=1x3x224x224"):
+        of("Two").build({"image": IMAGE})
 
 
-def test_tokens_are_no_image(nets: Path) -> None:
+@pytest.mark.parametrize("name", ["Two", "pair"])
+def test_one_size_for_several_inputs_is_no_answer(nets: Path, name: str) -> None:
+    with pytest.raises(
+        MisuseError, match=r"takes 2 inputs\. Give their sizes: --input image=1x3x224x224 --input mask="
+    ):
+        of(name).build(IMAGE)
+
+
+@pytest.mark.parametrize("name", ["Two", "pair"])
+def test_a_size_for_an_input_it_does_not_have_is_refused(nets: Path, name: str) -> None:
+    with pytest.raises(MisuseError, match=rf"nets\.py:{name} has no input 'typo'; it has image, mask\."):
+        of(name).build({"image": IMAGE, "mask": MASK, "typo": (1,)})
+    with pytest.raises(MisuseError, match=r"has no input 'typo'; it has input\."):
+        of("build").build({"typo": IMAGE})
+
+
+def test_one_input_may_be_called_by_its_own_name(nets: Path) -> None:
+    assert [spec.name for spec in of("build").inputs({"x": IMAGE})] == ["x"]
+    assert [spec.name for spec in of("build").inputs({"input": IMAGE})] == ["input"]
+
+
+def test_tokens_cannot_be_fed(nets: Path) -> None:
     built = of("tokens").build()
     assert built.inputs[0].dtype == "int64"
-    with pytest.raises(
-        ModelError, match=r"'input' is int64 of shape 1x7; edgekit exports networks that take float32 im"
-    ):
-        only_image(built)
+    message = r"^Input 'input' is int64; edgekit exports networks that take float32 tensors\. Give a callable that"
+    with pytest.raises(ModelError, match=message):
+        check_inputs(built)
+    with pytest.raises(ModelError, match=message):
+        of("tokens").card()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +297,7 @@ def test_tokens_are_no_image(nets: Path) -> None:
         ("nothing", r"returned NoneType. Return an nn.Module, or \(module, example inputs"),
         ("number", r"nets.py:number is int. Give a function or class"),
         ("biuld", r"there is no 'biuld' in it. Did you mean build"),
-        ("qqqqqq", r"there is no 'qqqqqq' in it. It has: Net, "),
+        ("qqqqqq", r"there is no 'qqqqqq' in it. It has: .*Net, "),
         ("badly_carded", r"edgekit_card cannot be read: .+input_size.+ Its entries are input_shape, mean"),
     ],
 )

@@ -2,16 +2,20 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from edgekit.capture import capture
+from edgekit.capture import capture, output_specs
 from edgekit.errors import MisuseError, ModelError
 from edgekit.intake import resolve
 from edgekit.intake.explain import explain_program
-from edgekit.models.weights import random_weights
+from edgekit.models.build import fit_backbone
+from edgekit.models.weights import load_weights, random_weights
 from edgekit.program import run, stats
 
 
@@ -95,3 +99,39 @@ def test_unknown_architecture_names_the_closest() -> None:
 def test_downloads_are_refused(text: str) -> None:
     with pytest.raises(MisuseError, match=r"which edgekit does not fetch by itself. Write timm:NAME and give the file"):
         resolve(f"timm:{text}")
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "channels"),
+    [("resnet10t", 64, (64, 64, 128, 256, 512)), ("test_convnext", 64, (24, 32, 48, 64))],
+)
+def test_features_are_maps_named_by_their_stride(name: str, side: int, channels: tuple[int, ...]) -> None:
+    source = resolve(f"timm:{name}", features=True)
+    built = source.build((1, 3, side, side))
+    specs = output_specs(capture(built.model, (1, 3, side, side)), built.outputs)
+    assert source.name == f"{name}_features"
+    assert [spec.shape[1] for spec in specs] == list(channels)
+    assert [spec.name for spec in specs] == [f"stride{side // spec.shape[2]}" for spec in specs]
+    identity = source.identity()
+    assert identity is not None
+    assert identity["name"] != (resolve(f"timm:{name}").identity() or {})["name"]
+
+
+def test_a_card_of_features_has_no_classes() -> None:
+    assert resolve("timm:resnet10t", features=True).card((1, 3, 64, 64)).classes == 0
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "test_convnext", "ghostnet_050"])
+def test_features_take_the_checkpoint_of_the_classifier(timm: Any, name: str, tmp_path: Path) -> None:
+    classifier = timm.create_model(name, pretrained=False).eval()
+    random_weights(classifier, 3)
+    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
+    built = resolve(f"timm:{name}", features=True).build((1, 3, 64, 64))
+
+    load_weights(built.original, tmp_path / "classifier.safetensors", fit=partial(fit_backbone, built.original))
+
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = classifier.forward_intermediates(image, intermediates_only=True)
+        for found, map_of_the_classifier in zip(built.model(image)[-2:], expected[-2:], strict=True):
+            torch.testing.assert_close(found, map_of_the_classifier)

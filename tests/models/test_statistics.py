@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekit.artifact import TensorSpec
 from edgekit.inputs import generate
 from edgekit.models.statistics import batch_norms, measure_batch_norms, rounded
 from edgekit.models.weights import random_weights
@@ -12,7 +13,9 @@ SHAPE = (1, 3, 32, 32)
 
 
 def images() -> Tensor:
-    return torch.cat([torch.from_numpy(image) for image in generate(SHAPE).values()])
+    return torch.cat(
+        [torch.from_numpy(image) for (image,) in generate([TensorSpec(name="input", shape=SHAPE)]).values()]
+    )
 
 
 def deep_network(seed: int) -> nn.Module:

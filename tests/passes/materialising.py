@@ -9,7 +9,7 @@ from edgekit.artifact import Certificate, Shape
 from edgekit.capture import capture
 from edgekit.models.build import build
 from edgekit.models.weights import random_weights
-from edgekit.passes.base import Pass, Proven, apply, prove
+from edgekit.passes.base import Pass, Probes, Proven, apply, prove
 from edgekit.program import Program, fingerprint
 
 ROUNDED_ONCE_DB = 140.0
@@ -22,8 +22,8 @@ def image(shape: Shape, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def probes(shape: Shape) -> tuple[Tensor, ...]:
-    return image(shape), image(shape, seed=1)
+def probes(shape: Shape) -> Probes:
+    return (image(shape),), (image(shape, seed=1),)
 
 
 def proved(rewrite: Pass, before: Proven, shape: Shape, gate_db: float) -> tuple[Proven, Certificate]:

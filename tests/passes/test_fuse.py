@@ -238,7 +238,7 @@ def test_the_source_line_is_the_users() -> None:
 
 def test_the_pass_is_applied_and_proved_like_any_other() -> None:
     torch.manual_seed(0)
-    probes = (torch.randn(SHAPE),)
+    probes = ((torch.randn(SHAPE),),)
     program = capture(nn.Sequential(conv(), norm(), nn.ReLU(), conv(1), norm(), nn.Flatten()).eval(), SHAPE)
     rewriting = Fuse()
     after, found = apply(rewriting, prove(program, probes), probes, 120.0)

@@ -64,7 +64,7 @@ class Function(nn.Module):
 
 def split(program: Program, shape: Shape, gate_db: float = EXACT_DB) -> tuple[Program, Certificate]:
     untouched = fingerprint(program)
-    probes = (image(shape), image(shape, seed=9))
+    probes = ((image(shape),), (image(shape, seed=9),))
     after, certificate = apply(SplitLayers(), prove(program, probes), probes, gate_db)
     assert fingerprint(program) == untouched
     return after.program, certificate
@@ -253,6 +253,6 @@ class WrongRows:
 )
 def test_a_wrong_row_is_found(layer: nn.Module, shape: Shape) -> None:
     program = capture(Net(layer, lambda y: gated(y.chunk(2, 1))).eval(), shape)
-    probes = (image(shape),)
+    probes = ((image(shape),),)
     with pytest.raises(ParityError, match=r"Pass 'wrong-rows' changed the network: \d+\.\d dB"):
         apply(WrongRows(), prove(program, probes), probes, EXACT_DB)

@@ -36,9 +36,9 @@ class Mean(nn.Module):
 )
 def test_mean_over_a_map_is_taken_in_two_steps(mean: Callable[[Tensor], Tensor]) -> None:
     probe = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    before = prove(capture(Mean(mean).eval(), SHAPE), [probe])
+    before = prove(capture(Mean(mean).eval(), SHAPE), [(probe,)])
 
-    after, certificate = apply(StagedMean(), before, [probe], gate_db=250.0)
+    after, certificate = apply(StagedMean(), before, [(probe,)], gate_db=250.0)
 
     assert certificate.fired == {"staged-mean": 1}
     assert operator_counts(after.program)["mean"] == 2

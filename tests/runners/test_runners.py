@@ -40,10 +40,10 @@ def test_a_runner_gives_names_and_shapes_and_runs_by_name(name: str, tiny: Netwo
         assert [(spec.name, spec.shape) for spec in runner.inputs] == [("input", (1, 3, 64, 64))]
         assert [(spec.name, spec.shape) for spec in runner.outputs] == [("logits", (1, 10))]
         case = tiny.reference.cases[0]
-        outputs = runner.run({"input": case.input})
+        outputs = runner.run({"input": case.inputs[0]})
     assert list(outputs) == ["logits"]
     assert outputs["logits"].dtype == np.float32
-    np.testing.assert_allclose(outputs["logits"], case.output, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], case.outputs[0].values, rtol=1e-4, atol=1e-5)
 
 
 @FORMATS
@@ -123,8 +123,9 @@ def test_a_file_that_does_not_load_is_an_artifact_error(
         path.unlink()
     else:
         path.write_bytes({"garbage": b"garbage" * 99, "empty": b"", "half": content[: len(content) // 2]}[how])
-    with pytest.raises(ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite) does not load {path.name}: \S"):
+    with pytest.raises(ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite) does not load {path.name}: \S") as caught:
         load(runtime(name), path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("how", ["missing", "half"])
@@ -162,6 +163,13 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_extra(
     message = rf"Running {path.name} needs {package}, which is not installed\. Run: pip install 'edgekit\[{extra}\]'"
     with pytest.raises(MissingExtraError, match=message):
         load(name, path)
+
+
+def test_a_runtime_that_a_newer_edgekit_added_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"^net\.mnn is for runtime 'mnn', which this edgekit does not know\. Update"
+    ):
+        load("mnn", tmp_path / "net.mnn")
 
 
 @FORMATS
