@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 
-_split, _staged = SplitLayers(), StagedMean()
+_split, _staged, _row = SplitLayers(), StagedMean(), RowLayers()
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): (_split,),
         ("openvino", "fp32"): (_split,),
-        ("tflite", "fp32"): (_split, _staged),
+        ("tflite", "fp32"): (_split, _staged, _row),
     }
 )
 """(runtime, precision) to the passes that lower a program for it."""
