@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 
-_split, _staged, _row = SplitLayers(), StagedMean(), RowLayers()
+_split, _padding, _staged, _row = SplitLayers(), PooledPadding(), StagedMean(), RowLayers()
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): (_split,),
+        ("onnxruntime", "fp32"): (_split, _padding),
         ("openvino", "fp32"): (_split,),
         ("tflite", "fp32"): (_split, _staged, _row),
     }
