@@ -6,7 +6,7 @@ from torch.fx import GraphModule, Node
 
 from edgekit.artifact import Shape, TensorSpec
 from edgekit.errors import ModelError
-from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants
+from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants, inline_contexts
 
 INPUT_NAME = "input"
 OUTPUT_NAMES = ("logits",)
@@ -26,7 +26,7 @@ def capture(model: nn.Module, shape: Shape) -> Program:
         shape: (N, C, H, W) of its input.
 
     Raises:
-        ModelError: The model is in training mode, or cannot be traced at this shape.
+        ModelError: The model is in training mode, cannot be traced at this shape, or computes in another precision.
     """
     check_capturable(model)
     try:
@@ -42,6 +42,7 @@ def capture(model: nn.Module, shape: Shape) -> Program:
             f"{type(model).__name__} writes its buffer {written[0]!r} as it runs. Keep no state in forward."
         )
     program = GraphModule(traced, traced.graph, class_name="Program")
+    inline_contexts(program)
     tidy(program)
     return program
 
