@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 
-_split, _padding, _staged, _row = SplitLayers(), PooledPadding(), StagedMean(), RowLayers()
+_split, _padding = SplitLayers(), PooledPadding()
+_staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): (_split, _padding),
         ("openvino", "fp32"): (_split,),
-        ("tflite", "fp32"): (_split, _staged, _row),
+        ("tflite", "fp32"): (_split, _staged, _row, _broadcast),
     }
 )
 """(runtime, precision) to the passes that lower a program for it."""
