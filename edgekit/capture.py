@@ -6,7 +6,7 @@ from torch.fx import GraphModule, Node
 
 from edgekit.artifact import Shape, TensorSpec
 from edgekit.errors import ModelError, first_line
-from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants
+from edgekit.program import TAKEN_NAMES, Program, drop_unused_constants, inline_contexts
 
 OUTPUT_NAMES = ("logits",)
 
@@ -25,7 +25,7 @@ def capture(model: nn.Module, *shapes: Shape) -> Program:
         shapes: Of each input, such as (N, C, H, W).
 
     Raises:
-        ModelError: The model is in training mode, or cannot be traced at these shapes.
+        ModelError: The model is in training mode, cannot be traced at these shapes, or computes in another precision.
     """
     check_capturable(model)
     sizes = ", ".join(map(size_text, shapes))
@@ -40,6 +40,7 @@ def capture(model: nn.Module, *shapes: Shape) -> Program:
             f"{type(model).__name__} writes its buffer {written[0]!r} as it runs. Keep no state in forward."
         )
     program = GraphModule(traced, traced.graph, class_name="Program")
+    inline_contexts(program)
     tidy(program)
     return program
 

@@ -54,22 +54,43 @@ def _attention(node: Node) -> int:
     return scores * (query[-1] + value[-1])
 
 
+def _vector(node: Node) -> int:
+    """A matrix or a vector times a vector."""
+    return prod(_shape(node.args[0]))
+
+
+def _added_vector(node: Node) -> int:
+    return prod(_shape(node.args[1]))
+
+
+def _tensordot(node: Node) -> int:
+    shape, summed = _shape(node.args[0]), node.args[2]
+    return prod(_shape(node)) * prod(shape[axis] for axis in summed)  # type: ignore[union-attr,index,misc]
+
+
 def _einsum(node: Node) -> int:
-    """One MAC per point of the joint index space of two operands."""
-    equation, operands = node.args[0], node.args[1]
-    terms = str(equation).replace(" ", "").split("->")[0].split(",")
-    if len(terms) != 2:
-        return 0
-    sizes: dict[str | int, int] = {}
-    for term, operand in zip(terms, operands, strict=True):  # type: ignore[arg-type]
-        shape = _shape(operand)
-        before, dots, after = term.partition("...")
-        shared = len(shape) - len(before) - len(after) if dots else 0
-        # An ellipsis stands for axes that are aligned from the right, as in broadcasting.
-        indices = (*before, *range(-shared, 0), *after)
-        for index, side in zip(indices, shape, strict=True):
-            sizes[index] = max(side, sizes.get(index, 1))
-    return prod(sizes.values())
+    """One MAC per point of the joint index space of two operands; more are multiplied from the left, as torch does."""
+    terms, arrow, result = str(node.args[0]).replace(" ", "").partition("->")
+    first, *others = (
+        _indexed(term, _shape(operand))
+        for term, operand in zip(terms.split(","), node.args[1], strict=True)  # type: ignore[arg-type]
+    )
+    # Without an arrow, what occurs once stays; an ellipsis, whose axes are numbers here, always does.
+    kept = set(result) if arrow else {index for index in terms if terms.count(index) == 1}
+    total = 0
+    for number, other in enumerate(others, start=1):
+        joint = {index: max(first.get(index, 1), other.get(index, 1)) for index in {*first, *other}}
+        total += prod(joint.values())
+        needed = kept.union(*others[number:])
+        first = {index: side for index, side in joint.items() if isinstance(index, int) or index in needed}
+    return total
+
+
+def _indexed(term: str, shape: _Shape) -> dict[str | int, int]:
+    """The sides of an operand by index; the axes of an ellipsis are numbered from the right, as in broadcasting."""
+    before, dots, after = term.partition("...")
+    shared = len(shape) - len(before) - len(after) if dots else 0
+    return dict(zip((*before, *range(-shared, 0), *after), shape, strict=True))
 
 
 _aten = torch.ops.aten
@@ -91,6 +112,12 @@ COUNTERS: dict[object, Callable[[Node], int]] = {
     _aten.bmm.default: _matmul,
     _aten.addmm.default: _added_matmul,
     _aten.baddbmm.default: _added_matmul,
+    _aten.mv.default: _vector,
+    _aten.dot.default: _vector,
+    _aten.vdot.default: _vector,
+    _aten.inner.default: _matmul,
+    _aten.addmv.default: _added_vector,
+    _aten.tensordot.default: _tensordot,
     _aten.scaled_dot_product_attention.default: _attention,
     _aten.einsum.default: _einsum,
 }

@@ -17,6 +17,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from edgekit.artifact import GraphStats, Shape
+from edgekit.errors import ModelError
 from edgekit.macs import node_macs
 
 Program = GraphModule
@@ -164,6 +165,38 @@ def drop_unused_constants(program: Program) -> None:
     for node in program.graph.nodes:
         if node.op == "get_attr":
             node.target = stored[str(node.target)]
+
+
+_CONTEXTS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+"""What torch.export makes of `with torch.autocast(...)` and `with torch.no_grad()`: a call of a graph of its own."""
+
+
+def inline_contexts(program: Program) -> None:
+    """Puts the operators of contexts that change no number among the others.
+
+    Raises:
+        ModelError: A context lets torch compute in another precision.
+    """
+    for node in list(program.graph.nodes):
+        name = getattr(node.target, "__name__", "")
+        if name not in _CONTEXTS:
+            continue
+        # (device, dtype, enabled, cached, graph, operands...) or (enabled, graph, operands...)
+        before = 4 if name == "wrap_with_autocast" else 1
+        options, body, operands = node.args[:before], node.args[before], node.args[before + 1 :]
+        if before == 4 and options[2]:
+            raise ModelError(
+                f"The model computes in {options[1]} under torch.autocast, and edgekit exports float32. "
+                "Take the context out of forward."
+            )
+        inner = cast("GraphModule", program.get_submodule(str(body.target))).graph
+        copied = dict(zip(inner.find_nodes(op="placeholder"), operands, strict=True))
+        with program.graph.inserting_before(node):
+            results = cast("Sequence[Node]", program.graph.graph_copy(inner, copied))
+        for element in list(node.users):
+            element.replace_all_uses_with(results[element.args[1]])
+            program.graph.erase_node(element)
+        program.graph.erase_node(node)
 
 
 def run(program: Program, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -26,8 +26,8 @@ class ReferenceArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten.convolution.default and _is_float64_depthwise(args):
-            source, weight, bias, stride, padding, dilation = args[:6]
-            return depthwise_matmul(source, weight, bias, stride, padding, dilation)
+            source, weight, bias, *steps = args[:6]
+            return depthwise_matmul(source, weight, bias, *(_pair(step) for step in steps))
         return func(*args, **(kwargs or {}))
 
 
@@ -35,6 +35,11 @@ def _is_float64_depthwise(args: tuple[Any, ...]) -> bool:
     source, weight, transposed, groups = args[0], args[1], args[6], args[8]
     one_each = groups == source.shape[1] == weight.shape[0] and groups > 1
     return bool(source.dtype is torch.float64 and weight.ndim == 4 and one_each and not transposed)
+
+
+def _pair(step: Sequence[int]) -> Sequence[int]:
+    """A stride, padding or dilation for height and width; ATen takes one number for both."""
+    return tuple(step) * 2 if len(step) == 1 else step
 
 
 def depthwise_matmul(

@@ -54,6 +54,45 @@ def test_a_captured_network_gives_the_same_numbers() -> None:
         torch.testing.assert_close(run(program, image)[0], model(image), rtol=1e-5, atol=1e-6)
 
 
+class Contexts(nn.Module):
+    """A layer outside of any context, one without autocast and one without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.layers
+        x = first(x)
+        with torch.autocast("cpu", enabled=False):
+            x = second(x).relu()
+        with torch.no_grad():
+            parts = third(x).chunk(3, dim=1)
+        result: Tensor = parts[0] + parts[2]
+        return result
+
+
+def test_operators_inside_contexts_join_the_others() -> None:
+    model, image = filled(Contexts()), torch.randn(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    program = finish(clone(capture(model, (1, 3, 5, 4))))
+    counts = operator_counts(program)
+    assert (counts["conv2d"], counts["relu"], counts["chunk"], counts["add"]) == (3, 1, 1, 1)
+    assert sorted(constant_names(program)) == sorted(model.state_dict())
+    with torch.no_grad():
+        assert run(program, image)[0].equal(model(image))
+
+
+def test_another_precision_is_refused() -> None:
+    def half(x: Tensor) -> Tensor:
+        with torch.autocast("cpu"):
+            return x @ x.mT
+
+    with pytest.raises(
+        ModelError, match=r"computes in torch.bfloat16 under torch.autocast, and edgekit exports float32"
+    ):
+        capture(returning(half), (1, 3, 5, 4))
+
+
 def test_operators_stay_whole_and_constants_keep_their_names() -> None:
     model = filled(ParCNetV2(TINY))
     program = capture(model, (1, 3, 64, 64))
@@ -266,7 +305,7 @@ def test_a_capture_that_fixed_a_branch_is_found_on_the_input_that_takes_the_othe
 
 def test_a_capture_that_is_wrong_in_one_of_two_outputs_is_found() -> None:
     class Two(Stateful):
-        def forward(self, x: Tensor) -> object:
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
             return x.mean((2, 3)) + 1, super().forward(x)
 
     model, shape = Two().eval(), (1, 3, 8, 8)

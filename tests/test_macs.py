@@ -81,6 +81,15 @@ AGREEING: dict[str, tuple[nn.Module, Shape, int]] = {  # model, input shape, MAC
     "einsum-implicit": (Operation(lambda x, w: torch.einsum("ij,jk", x, w), (4, 6)), (3, 4), 72),
     "einsum-ellipsis": (Operation(lambda x, w: torch.einsum("...ij,jk->...ik", x, w), (4, 6)), (2, 3, 4), 144),
     "einsum-transpose": (Operation(lambda x: torch.einsum("ij->ji", x)), (3, 4), 0),
+    "einsum-three": (Operation(lambda x, w, v: torch.einsum("ij,jk,kl->il", x, w, v), (4, 5), (5, 6)), (3, 4), 150),
+    "einsum-three-implicit": (
+        Operation(lambda x, w, v: torch.einsum("ij,jk,kl", x, w, v), (4, 5), (5, 6)),
+        (3, 4),
+        150,
+    ),
+    "tensordot": (Operation(lambda x, w: torch.tensordot(x, w, dims=2), (3, 4, 5)), (2, 3, 4), 120),
+    "tensordot-last": (Operation(lambda x, w: torch.tensordot(x, w, dims=1), (4, 5)), (2, 3, 4), 120),
+    "inner": (Operation(torch.inner, (5, 4)), (3, 4), 60),
     "attention": (Operation(attention, (2, 3, 7, 4), (2, 3, 7, 6)), (2, 3, 5, 4), 2 * 3 * 5 * 7 * (4 + 6)),
     "nothing-to-count": (nn.Sequential(nn.BatchNorm2d(3), nn.GELU(), nn.AvgPool2d(2)), (1, 3, 4, 4), 0),
 }
@@ -102,8 +111,24 @@ def test_self_attention_of_a_whole_layer() -> None:
     assert counted(Operation(lambda x: layer(x, x, x)[0]), (1, tokens, width)) == by_hand
 
 
-def test_a_matrix_times_a_vector() -> None:
-    assert counted(Operation(torch.matmul, (4,)), (2, 3, 4)) == 24
+VECTORS: dict[str, tuple[nn.Module, Shape, int]] = {
+    "matmul": (Operation(torch.matmul, (4,)), (2, 3, 4), 24),
+    "mv": (Operation(torch.mv, (4,)), (3, 4), 12),
+    "dot": (Operation(torch.dot, (4,)), (4,), 4),
+    "addmv": (Operation(lambda x, v, b: torch.addmv(b, x, v), (4,), (3,)), (3, 4), 12),
+    "einsum": (Operation(lambda x, v: torch.einsum("ij,j->i", x, v), (4,)), (3, 4), 12),
+    "einsum-gated": (
+        Operation(lambda x, w, v: torch.einsum("...ij,jk,k->...i", x, w, v), (4, 5), (5,)),
+        (2, 3, 4),
+        150,
+    ),
+}
+"""torch counts none of these, or not all of them."""
+
+
+@pytest.mark.parametrize(("model", "shape", "by_hand"), VECTORS.values(), ids=VECTORS)
+def test_products_with_a_vector(model: nn.Module, shape: Shape, by_hand: int) -> None:
+    assert counted(model, shape) == by_hand
 
 
 def test_macs_of_a_chain_are_the_sum_over_its_operators() -> None:

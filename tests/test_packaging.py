@@ -148,10 +148,6 @@ def test_changelog_begins_with_this_version() -> None:
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)")
 
 
-UNPINNED = frozenset({"timm"})
-"""Extras left out of the pins: timm needs torchvision, whose right build is the one that fits the user's torch."""
-
-
 def pins() -> dict[str, str]:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     matches = {line: PIN.fullmatch(line) for line in lines}
@@ -163,7 +159,7 @@ def pins() -> dict[str, str]:
 def declared() -> list[Requirement]:
     """The requirements in pyproject.toml: of building, of running, and of every extra."""
     content = pyproject()
-    extras = (needs for extra, needs in content["project"]["optional-dependencies"].items() if extra not in UNPINNED)
+    extras = content["project"]["optional-dependencies"].values()
     texts = (content["build-system"]["requires"], content["project"]["dependencies"], *extras)
     return [Requirement(text) for group in texts for text in group if not text.startswith("edgekit[")]
 

@@ -78,6 +78,15 @@ def test_the_context_changes_no_convolution(layer: nn.Module, shape: tuple[int, 
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
+def test_one_number_holds_for_height_and_width() -> None:
+    """What `torch.ops.aten.conv2d` and captured programs may pass on."""
+    source, weight = values(1, 4, 9, 8), values(4, 1, 3, 3, seed=1)
+    expected = functional.conv2d(source, weight, stride=2, padding=1, dilation=2, groups=4)
+    with ReferenceArithmetic():  # type: ignore[no-untyped-call]
+        found = torch.ops.aten.convolution(source, weight, None, [2], [1], [2], False, [0], 4)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
 def test_the_context_leaves_float32_to_torch() -> None:
     layer, source = nn.Conv2d(4, 4, 7, padding=3, groups=4).eval(), values(1, 4, 9, 9).float()
     with torch.no_grad():

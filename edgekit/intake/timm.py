@@ -62,7 +62,7 @@ class TimmSource:
 
     def card(self, asked: Asked = None) -> ModelCard:
         config = self._config()
-        sheet, notes = sheet_of(config)
+        sheet, notes = sheet_of(config if not self._features else {**config, "num_classes": 0})
         return make_card(self.name, "timm", sheet, self.build(asked), self._size_rule(config), notes)
 
     def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:

@@ -50,7 +50,8 @@ def fit_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str
     if isinstance(model, (features.ParCNetV2Features, features.ParNetFeatures)):
         return features.from_classifier(model, tensors)
     own = model.state_dict()
-    return {name: tensor for name, tensor in tensors.items() if name in own}
+    flattened = {name.replace(".", "_", 1): tensor for name, tensor in tensors.items()}  # as timm names its parts
+    return {name: tensor for name, tensor in (flattened | dict(tensors)).items() if name in own}
 
 
 def settle(name: str, model: nn.Module) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """Architectures of timm: small ones, random weights, small sizes."""
 
-import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,25 +15,12 @@ from edgekit.intake.explain import explain_program
 from edgekit.models.build import fit_backbone
 from edgekit.models.weights import load_weights, random_weights
 from edgekit.program import run, stats
+from tests.timm_beside_torch import import_timm
 
 
 @pytest.fixture(scope="module", autouse=True)
-def timm() -> Iterator[Any]:
-    """timm, where it is installed.
-
-    It imports torchvision. One built for another torch lacks its own compiled operators; declaring two is enough.
-    """
-    library = None
-    try:
-        pytest.importorskip("torchvision")
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
-    yield pytest.importorskip("timm")
-    del library
+def timm() -> Any:
+    return import_timm()
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,10 @@
-"""timm's own networks: fused by algebra at least as far as by the methods their authors wrote for it.
+"""timm's own networks: fused by algebra at least as far as by the methods their authors wrote for it."""
 
-timm imports torchvision for data loading and two small layers, none of which these networks have; empty modules stand
-in for it, whose compiled half only loads beside the torch it was built for.
-"""
-
-import importlib.abc
-import importlib.machinery
-import sys
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgekit.capture import capture
 from edgekit.numerics import gate_db, snr_db
@@ -22,6 +13,7 @@ from edgekit.passes.fuse import fuse
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.program import Program, clone, finish, operator_counts, run
 from edgekit.reference import program_in_float64
+from tests.timm_beside_torch import import_timm
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -39,48 +31,56 @@ REPARAMETERISED = (
 PLAIN = ("resnet50", "efficientnet_b0", "mobilenetv3_small_050", "ghostnet_050", "convnext_atto", "regnety_002")
 
 
-class _Empty(ModuleType):
-    """A module in which every name is a class of its own."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class _EmptyTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        inside = name.split(".")[0] == "torchvision"
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if inside else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = _Empty(spec.name)
-        modes = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
-        names = {mode.upper().replace("-", "_"): mode for mode in modes}
-        module.__dict__.update(__path__=[], __version__="0", InterpolationMode=type("InterpolationMode", (), names))
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def timm() -> Iterator[Any]:
-    if "timm" in sys.modules:
-        yield sys.modules["timm"]
-        return
-    finder = _EmptyTorchvision()
-    sys.meta_path.insert(0, finder)
-    yield pytest.importorskip("timm")
-    sys.meta_path.remove(finder)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]
+def timm() -> Any:
+    return import_timm()
+
+
+class ShuffleUnit(nn.Module):
+    """ShuffleNetV2's unit, which timm has not: half the channels pass by, then the halves are interleaved."""
+
+    def __init__(self, channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        half = channels // 2
+        inputs = channels if stride == 2 else half
+        self.branch = nn.Sequential(
+            *_normed(inputs, half, 1),
+            nn.ReLU(),
+            *_normed(half, half, 3, stride, half),
+            *_normed(half, half, 1),
+            nn.ReLU(),
+        )
+        self.passing: nn.Module = nn.Identity()
+        if stride == 2:
+            self.passing = nn.Sequential(*_normed(inputs, inputs, 3, 2, inputs), *_normed(inputs, half, 1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = (x, x) if self.stride == 2 else x.chunk(2, dim=1)
+        joined = torch.cat([self.passing(one), self.branch(other)], dim=1)
+        batch, channels, height, width = joined.shape
+        return joined.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(joined.shape)
+
+
+def _normed(inputs: int, outputs: int, side: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, nn.Module]:
+    layer = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
+    return layer, nn.BatchNorm2d(outputs)
+
+
+def shuffle_net() -> nn.Module:
+    stem = (*_normed(3, 24, 3, 2), nn.ReLU())
+    units = (ShuffleUnit(24, stride=2), *(ShuffleUnit(24) for _ in range(3)))
+    return nn.Sequential(*stem, *units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
 
 
 def model(timm: Any, name: str) -> nn.Module:
     """Random weights, and norms that are not the identity they start as, mild enough for 139 of them in a row."""
     torch.manual_seed(0)
-    made: nn.Module = timm.create_model(name).eval()
+    return randomised(timm.create_model(name))
+
+
+def randomised(made: nn.Module) -> nn.Module:
+    made.eval()
     for layer in made.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             assert layer.running_mean is not None
@@ -143,4 +143,16 @@ def test_norms_go_and_layers_stay(timm: Any, name: str) -> None:
     assert counts["batch_norm"] == 0
     # What scales and shifts is in the layers: the products left are gates.
     assert counts["mul"] == counts["sigmoid"] + counts["hardsigmoid"]
+    check_equal(program, fused)
+
+
+def test_shuffles_and_norms_of_a_shufflenet_go() -> None:
+    torch.manual_seed(0)
+    program = captured(randomised(shuffle_net()))
+    fused, _, _ = fuse(program)
+    before, counts = operator_counts(program), operator_counts(fused)
+
+    assert before["transpose"] == before["view"] == 4
+    assert counts["transpose"] == counts["view"] == counts["reshape"] == counts["batch_norm"] == 0
+    assert counts["conv2d"] == before["conv2d"] == 15
     check_equal(program, fused)

@@ -85,7 +85,9 @@ def _axis(node: Node, known: dict[Node, int]) -> int:
         return min(1, max(rank - 1, 0))
     if node.target is _aten.permute.default:
         source, dims = node.args[0], node.args[1]
-        return [dim % rank for dim in dims].index(known[source])  # type: ignore[index, union-attr, operator]
+        moved = [dim % rank for dim in dims].index(known[source])  # type: ignore[index, union-attr, operator]
+        if moved:  # what stands first is the batch from here on, as everywhere
+            return moved
     for operand in node.all_input_nodes:
         if operand.op != "get_attr" and shape_of(operand) == shape_of(node):
             return known[operand]

@@ -9,6 +9,9 @@ from types import MappingProxyType
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.kernel_pieces import KernelPieces
+from edgekit.passes.lower.plain_broadcast import PlainBroadcast
+from edgekit.passes.lower.pooled_padding import PooledPadding
+from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 from edgekit.passes.lower.toeplitz import Toeplitz
@@ -16,15 +19,16 @@ from edgekit.passes.lower.toeplitz import Toeplitz
 _XNNPACK_TAPS = 25
 """XNNPACK has fast depthwise kernels of up to so many taps."""
 
-_split, _staged = SplitLayers(), StagedMean()
+_split, _padding = SplitLayers(), PooledPadding()
+_staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _few_taps = (Toeplitz(taps=_XNNPACK_TAPS + 1), KernelPieces(limit=_XNNPACK_TAPS))
 _long_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=40, share=1.5)
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): (_split, ChannelsFirst("transposed"), _long_kernels),
+        ("onnxruntime", "fp32"): (_split, ChannelsFirst("transposed"), _long_kernels, _padding),
         ("openvino", "fp32"): (_split, ChannelsFirst("reduced"), _long_kernels),
-        ("tflite", "fp32"): (_split, _staged, *_few_taps),
+        ("tflite", "fp32"): (_split, _staged, *_few_taps, _row, _broadcast),
     }
 )
 """(runtime, precision) to the passes that lower a program for it; `benchmarks/lowering.py` says what they are worth."""

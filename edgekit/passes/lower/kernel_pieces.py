@@ -83,13 +83,14 @@ def _rewrite(program: Program, node: Node, weight: Tensor, groups: tuple[tuple[i
     padding = pair(given["padding"])
     total: Node | None = None
     for index, group in enumerate(groups):
-        step = group[1] - group[0] if len(group) > 1 else 1
+        first, *others = group
+        step = others[0] - first if others else 1
         name = f"{given['weight'].target}_rows{'_'.join(map(str, group))}"
         piece = insert_constant(program, node, name, weight[:, :, list(group)])
         changed = {
             "weight": piece,
             "bias": None if index else given["bias"],
-            "padding": [padding[0] - group[0], padding[1]],
+            "padding": [padding[0] - first, padding[1]],
             "dilation": [step, 1],
         }
         with program.graph.inserting_before(node):
