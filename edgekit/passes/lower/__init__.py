@@ -17,6 +17,7 @@ LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
         ("onnxruntime", "fp32"): (_split,),
         ("openvino", "fp32"): (_split,),
         ("tflite", "fp32"): (_split, _staged),
+        ("torch", "fp32"): (),
     }
 )
 """(runtime, precision) to the passes that lower a program for it."""
