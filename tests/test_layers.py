@@ -57,6 +57,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("passes", "plan", "program", "reference", "verify"),
             }
         ),
+        "fused": frozenset({"capture", "inputs", "network", "numerics", "passes", "program", "standalone"}),
         "pipeline": frozenset(
             {
                 *("bundle", "cache", "exporters", "files", "inspection", "network"),
@@ -188,7 +189,7 @@ def test_data_flows_one_way() -> None:
 
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
-    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"network", "plan"}
+    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"fused", "network", "plan"}
 
 
 PLANTED = {

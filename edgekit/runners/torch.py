@@ -6,7 +6,7 @@ torch keeps one number of threads for the whole process; it is set for the time 
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +59,7 @@ class TorchRunner:
         self.close()
 
 
-def _specs(names: tuple[Any, ...], values: Mapping[str, Any], called: list[str] | None) -> tuple[TensorSpec, ...]:
+def _specs(names: Collection[Any], values: Mapping[str, Any], called: list[str] | None) -> tuple[TensorSpec, ...]:
     """The tensors of a program's signature, under the names the exporter gave them.
 
     Raises:
