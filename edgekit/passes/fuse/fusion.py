@@ -61,7 +61,7 @@ class Fuse:
     9. `pool first`: avg_pool(conv1x1(x))  ->  conv1x1(avg_pool(x)), on fewer pixels.
 
     Attributes:
-        certificates: One for each region of the last program rewritten.
+        certificates: One for each permutation and each region of the last program rewritten.
     """
 
     options: FuseOptions = field(default_factory=FuseOptions)
@@ -76,14 +76,15 @@ class Fuse:
         """Rewrites the program.
 
         Raises:
-            ParityError: A region differs from its old operators by more than float32 rounding explains.
+            ParityError: A region differs from its old operators by more than float32 rounding explains, or a
+                permutation at all.
         """
         allowed = self.options.allows
         make_functional(program, log)
-        remove_permutations(program, allowed, log)
+        permutations = remove_permutations(program, allowed, log)
         pool_first(program, allowed, log)
         exposed = expose_norms(program, allowed)
-        self.certificates = tuple(fuse_regions(program, allowed, log))
+        self.certificates = (*permutations, *fuse_regions(program, allowed, log))
         restore_norms(exposed, log)
         if log.fired:
             relax_views(program)

@@ -231,6 +231,9 @@ def _piece(order: Order, start: int, stop: int) -> Order:
     return Order(piece - start, order.origins)
 
 
+LAYERS = (_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default)
+"""Operators that add up channels with weights."""
+
 _NAMES = (
     "relu silu gelu sigmoid hardsigmoid hardswish tanh relu6 elu leaky_relu hardtanh clamp clamp_min clamp_max "
     "softplus mish neg abs exp sqrt rsqrt erf reciprocal dropout clone contiguous alias detach avg_pool2d max_pool2d "
