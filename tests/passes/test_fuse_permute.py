@@ -1,5 +1,6 @@
 """Channel permutations: folded into the weights behind them, or left with the reason."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -39,10 +40,21 @@ def interleaved(x: Tensor) -> Tensor:
     return torch.stack((x.relu(), x.sigmoid()), dim=2).flatten(1, 2)
 
 
+def by_list(x: Tensor) -> Tensor:
+    return x[:, torch.tensor([2, 1, 0, 3, 4, 7, 5, 6])]
+
+
+def flipped(x: Tensor) -> Tensor:
+    return x.flip(1)
+
+
 SHUFFLES: dict[str, Callable[[Tensor], Tensor]] = {
     "view": by_view,
     "unflatten": by_unflatten,
     "operator": by_operator,
+    "index": by_index,
+    "list": by_list,
+    "flip": flipped,
 }
 
 
@@ -146,6 +158,38 @@ def test_the_shuffles_of_a_shufflenet_vanish() -> None:
     assert [each.site for each in permutations] == ["3", "4", "5"]
     assert [each.reordered for each in permutations] == [("4.branch.0",), ("5.branch.0",), ("6",)]
     assert not {"batch_norm", "view", "transpose", "contiguous", "index_select", "mul", "add"} & counts.keys()
+
+
+KEEP: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels twice": lambda x: x.index_select(1, torch.tensor([0, 0, 1, 2, 3, 4, 5, 6])),
+    "channels for rows": lambda x: x.permute(0, 2, 1, 3),
+    "channels for pixels": lambda x: x.reshape(2, 64, 8).transpose(1, 2).reshape(2, 8, 8, 8),
+}
+
+
+@pytest.mark.parametrize("name", KEEP)
+def test_what_keeps_the_shape_but_not_the_channels_ends_an_order(name: str) -> None:
+    torch.manual_seed(0)
+    model = Calls(lambda m, x: m.last(KEEP[name](by_operator(torch.relu(m.first(x))))), first=conv(), last=conv())
+    program, _, refusals = fused(model, (2, 8, 8, 8))
+
+    assert operator_counts(program)["channel_shuffle"] == 1
+    assert re.search("channels are moved in a way that is no permutation|mixes channels with pixels", reasons(refusals))
+
+
+def test_what_moves_pixels_alone_passes_an_order_on() -> None:
+    torch.manual_seed(0)
+    model = Calls(
+        lambda m, x: m.last(by_operator(torch.relu(m.first(x))).transpose(2, 3).flip(3)), first=conv(), last=conv()
+    )
+
+    assert operator_counts(fused(model)[0]) == {"conv2d": 2, "relu": 1, "transpose": 1, "flip": 1}
+
+
+def test_an_order_that_is_computed_is_none() -> None:
+    model = Calls(lambda m, x: m.conv(x.index_select(1, x[0, :, 0, 0].argsort())), conv=conv())
+
+    assert operator_counts(fused(model)[0])["index_select"] == 1
 
 
 def permuted(model: nn.Module) -> list[RegionCertificate]:

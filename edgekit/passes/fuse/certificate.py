@@ -138,6 +138,8 @@ def interpret(
         if node.op != "call_function":
             continue
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lookup)
+        if convert is _wide:  # what asks for float32 means the type the program computes in
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
         target = node.target
         if convert is _magnitude and target is torch.ops.aten.sub.Tensor:
             target = torch.ops.aten.add.Tensor

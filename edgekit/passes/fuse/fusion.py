@@ -11,6 +11,7 @@ from torch.fx import Node
 from edgekit.artifact import Refusal, RegionCertificate
 from edgekit.passes.base import Log
 from edgekit.passes.fuse.commute import pool_first
+from edgekit.passes.fuse.factors import move_factors
 from edgekit.passes.fuse.inplace import make_functional, relax_views
 from edgekit.passes.fuse.permute import remove_permutations
 from edgekit.passes.fuse.rewrite import fuse_regions
@@ -59,6 +60,7 @@ class Fuse:
     7. `identity`: dropout(x)  ->  x
     8. `norm`: linear(layer_norm(x, g, beta), w, b)  ->  linear(layer_norm(x), w', b')
     9. `pool first`: avg_pool(conv1x1(x))  ->  conv1x1(avg_pool(x)), on fewer pixels.
+    10. `factor`: conv(x, w) * (2 * gate)  ->  conv(x, 2 w) * gate
 
     Attributes:
         certificates: One for each permutation and each region of the last program rewritten.
@@ -82,6 +84,7 @@ class Fuse:
         allowed = self.options.allows
         make_functional(program, log)
         permutations = remove_permutations(program, allowed, log)
+        move_factors(program, allowed, log)
         pool_first(program, allowed, log)
         exposed = expose_norms(program, allowed)
         self.certificates = (*permutations, *fuse_regions(program, allowed, log))

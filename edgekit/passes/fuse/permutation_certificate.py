@@ -8,8 +8,8 @@ Nothing is computed, so nothing may differ. A value v is held as E(v) = v[:, ord
 where op has the constants it had and op' those it has now. Operators that treat every channel alike are not measured.
 
 Sums in another order round differently, which would hide a wrong weight behind a tolerance. So inputs are small whole
-numbers, and the weights of layers are exchanged for whole numbers too, equal ones for equal weights: such sums are
-exact in any order as long as they stay below 2^53, and a single weight in the wrong place changes them.
+numbers, and the weights of layers are exchanged for whole numbers too, 16 bits made from those of each weight: such
+sums are exact in any order up to 2^53, which takes 10^10 products, and a single weight in the wrong place changes them.
 """
 
 from collections.abc import Mapping
@@ -140,9 +140,7 @@ class Witness:
         found = {used: value for used in names if (value := self.reader.constant(used)) is not None}
         if node.target not in LAYERS:
             return {used: value.double() if value.is_floating_point() else value for used, value in found.items()}
-        _, codes = torch.unique(torch.cat([value.reshape(-1) for value in found.values()]), return_inverse=True)
-        parts = codes.double().split([value.numel() for value in found.values()])
-        return {used: part.reshape(value.shape) for (used, value), part in zip(found.items(), parts, strict=True)}
+        return {used: _numbered(value) for used, value in found.items()}
 
     def _hold(self, value: Tensor, node: Node) -> Tensor:
         order = self.orders.get(node)
@@ -185,6 +183,12 @@ def _whole_numbers(shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     size = torch.randint(1, LARGEST + 1, shape, generator=generator)
     return (size * (torch.randint(0, 2, shape, generator=generator) * 2 - 1)).double()
+
+
+def _numbered(weights: Tensor) -> Tensor:
+    """A whole number below 2^16 for each weight, from its bits; equal ones for equal weights."""
+    bits = weights.float().contiguous().view(torch.int32)
+    return ((bits ^ (bits >> 16)) & 0xFFFF).double()
 
 
 def _probe_shape(node: Node, source: Node) -> tuple[int, ...]:
