@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.capture import capture
+from edgekit.errors import ParityError
 from edgekit.passes.base import apply, prove
-from edgekit.passes.fuse import Fuse, FuseOptions, fuse
+from edgekit.passes.fuse import Fuse, FuseOptions, factors, fuse
 from edgekit.program import operator_counts
 from tests.passes.fusing import SHAPE, Calls, conv, fused, norm, randomise, reasons
 
@@ -204,6 +205,18 @@ def test_a_factor_moves_through_a_product_to_a_layer_that_takes_it(name: str) ->
     program, _, _ = fused(model)
 
     assert operator_counts(program)["mul"] == products
+
+
+def test_a_factor_moved_wrongly_is_a_parity_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    probes = (torch.randn(SHAPE),)
+    model = Calls(GATED["onto the layer in front"][0], a=conv(1, bias=True), gate=conv(1))
+    before = prove(capture(model.eval(), SHAPE), probes)
+
+    assert apply(Fuse(), before, probes, 120.0)[1].fired == {"factor": 1, "convolution": 1}
+    monkeypatch.setattr(factors, "_factor", lambda *_: 2.001)
+    with pytest.raises(ParityError, match="Pass 'fuse' changed the network"):
+        apply(Fuse(), before, probes, 120.0)
 
 
 def test_a_factor_stays_where_fusing_is_not_allowed() -> None:
