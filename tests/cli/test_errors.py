@@ -39,7 +39,9 @@ MISTAKES = [
         r"There is no format named 'onx'\. Did you mean onnx\? `edgekit export --help`",
         id="format",
     ),
-    pytest.param(("export", *XT, "--format", ""), r"no format named ''\. Known: onnx, openvino, tflite\.", id="empty"),
+    pytest.param(
+        ("export", *XT, "--format", ""), r"no format named ''\. Known: onnx, openvino, pt2, tflite\.", id="empty"
+    ),
     pytest.param(("export", *XT, "--precision", "int9"), r"no precision named 'int9'\. Known: fp32\.", id="precision"),
     pytest.param(
         ("export", "parcnetv2_xt", "--input", "0"), r"with positive sides, not 1x3x0x0\. Its own input", id="size-0"
