@@ -165,10 +165,10 @@ class RegionSize(Struct, frozen=True, kw_only=True):
 
 
 class RegionCertificate(Struct, frozen=True, kw_only=True):
-    """One region of linear operators that was fused.
+    """One region of linear operators that was fused, or one permutation of channels that was taken out.
 
     Attributes:
-        rule: What it became: `convolution`, `linear`, `affine`, `sum` or `identity`.
+        rule: What it became: `convolution`, `linear`, `affine`, `sum` or `identity`; `permutation` for those.
         site: Module path of the node that gives its result.
         source_line: File and line of the user's code, with its text; "" where it is not known.
         decision: Why this form was written.
@@ -176,6 +176,7 @@ class RegionCertificate(Struct, frozen=True, kw_only=True):
         snr_db: Lowest signal-to-noise ratio over the inputs.
         bound: The bound on the difference at the element where the difference comes closest to it.
         used: Largest share of its bound that any element's difference takes; at most 1.
+        reordered: Of a permutation, the modules whose weights are in its order instead.
     """
 
     rule: str
@@ -188,6 +189,7 @@ class RegionCertificate(Struct, frozen=True, kw_only=True):
     snr_db: float
     bound: float
     used: float
+    reordered: tuple[str, ...] = ()
 
 
 class FileHash(Struct, frozen=True, kw_only=True):

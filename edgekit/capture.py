@@ -108,6 +108,8 @@ def _output_spec(node: object, name: str) -> TensorSpec:
         )
     if not all(isinstance(side, int) for side in value.shape):
         raise ModelError("The size of the model's output depends on the values of its input. Return a fixed size.")
+    if value.numel() == 0:
+        raise ModelError(f"The model returns {name!r} empty, as {size_text(tuple(value.shape))}. Leave it out.")
     return TensorSpec(name=name, shape=tuple(value.shape), layout="NCHW"[: value.ndim])
 
 

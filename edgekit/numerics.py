@@ -16,6 +16,9 @@ GATE_MARGIN_DB = 10.0
 GATE_FLOOR_DB = 80.0
 """No artifact passes below this SNR, however noisy the network is in float32."""
 
+ONE_ROUNDING_DB = 140.0
+"""About what one rounding to float32 leaves. Where torch reaches more it had luck, as with an output of few values."""
+
 EQUAL_DB = 400.0
 """The SNR of equal outputs, which no real difference in float64 reaches; minus this for NaN or a dead output."""
 
@@ -30,7 +33,7 @@ Array = NDArray[np.float64]
 
 def gate_db(noise_db: float) -> float:
     """The lowest accepted SNR where torch float32 reaches `noise_db` against float64."""
-    return max(noise_db - GATE_MARGIN_DB, GATE_FLOOR_DB)
+    return max(min(noise_db, ONE_ROUNDING_DB) - GATE_MARGIN_DB, GATE_FLOOR_DB)
 
 
 def snr_db(reference: Array, actual: Array) -> float:

@@ -37,9 +37,9 @@ def write_reference(against: Reference, path: Path) -> None:
     tensors: dict[str, NDArray[np.generic]] = {}
     for case in against.cases:
         for index, image in enumerate(case.inputs):
-            tensors[f"{case.name}.input.{index}"] = np.ascontiguousarray(image)
+            tensors[f"{case.name}.input.{index}"] = np.asarray(image, order="C")
         for index, expected in enumerate(case.outputs):
-            tensors[f"{case.name}.output.{index}"] = np.ascontiguousarray(expected.values)
+            tensors[f"{case.name}.output.{index}"] = np.asarray(expected.values, order="C")
     cases = tuple(_Case(case.name, tuple(each.noise_db for each in case.outputs)) for case in against.cases)
     head = _Head(against.inputs, against.outputs, cases)
     path.write_bytes(save(tensors, {KEY: msgspec.json.encode(head).decode()}))

@@ -62,6 +62,13 @@ EXPORTERS: Mapping[str, Exporter] = {
             packages=("litert-torch", "litert-converter", "ai-edge-litert", "flatbuffers"),
             extra="tflite",
         ),
+        Exporter(
+            format="pt2",
+            runtime="torch",
+            suffixes=(".pt2",),
+            module="edgekit.exporters.pt2",
+            packages=("torch",),
+        ),
     )
 }
 """Format to exporter, in the order in which they run."""

@@ -26,6 +26,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "errors": frozenset(),
         "version": frozenset(),
         # Tools without an opinion about the order: files, numbers, and the program as a data structure.
+        "archive": frozenset(),
         "files": frozenset(),
         "inputs": frozenset(),
         "macs": frozenset(),
@@ -33,6 +34,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "quiet": frozenset(),
         "program": frozenset({"macs"}),
         "memory": frozenset({"program"}),
+        "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
         "pictures": frozenset({"inspection", "program"}),
@@ -40,12 +42,12 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "cache": frozenset({"files"}),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
-        "intake": frozenset({"files", "inputs", "models", "numerics"}),
+        "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"macs", "numerics", "program", "reference"}),
-        "exporters": frozenset({"program"}),
+        "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
-        "runners": frozenset(),
+        "runners": frozenset({"archive"}),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -53,10 +55,11 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets"}),
         "network": frozenset(
             {
-                *("cache", "capture", "inputs", "intake", "memory", "models"),
+                *("cache", "capture", "inputs", "intake", "memory", "models", "numerics"),
                 *("passes", "plan", "program", "reference", "verify"),
             }
         ),
+        "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
                 *("bundle", "cache", "exporters", "files", "inspection", "network"),
@@ -188,7 +191,7 @@ def test_data_flows_one_way() -> None:
 
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
-    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"network", "plan"}
+    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"fused", "network", "plan"}
 
 
 PLANTED = {

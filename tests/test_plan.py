@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
+from edgekit.artifact import TensorSpec
 from edgekit.errors import MisuseError, UnknownNameError, WeightsError
-from edgekit.plan import Request, hash_weights, make_plan
+from edgekit.plan import Request, hash_weights, inputs_text, make_plan
 from edgekit.targets.board import board_names, load_board
 
 BASE = Request("parcnetv2_xt")
@@ -33,6 +34,7 @@ def checkpoint(tmp_path: Path) -> Path:
         ({"shape": (4, 3, 224, 224)}, "parcnetv2_xt-224-n4-arm"),
         ({"kernel_policy": "interpolate"}, "parcnetv2_xt-224-interpolate-arm"),
         ({"shape": (2, 3, 64, 96), "kernel_policy": "keep"}, "parcnetv2_xt-64x96-n2-keep-arm"),
+        ({"features": True, "shape": {"input": (1, 3, 64, 64)}}, "parcnetv2_xt_features-64-arm"),
     ],
 )
 def test_the_folder_says_what_differs_from_the_usual(changed: dict[str, Any], folder: str) -> None:
@@ -81,12 +83,45 @@ def test_an_artifact_says_what_it_is(checkpoint: Path) -> None:
     assert json.loads(metadata["edgekit.preprocessing"])["channel_order"] == "RGB"
 
 
+@pytest.fixture
+def pair(tmp_path: Path) -> str:
+    """A network of an image and a code, with example inputs."""
+    path = tmp_path / "nets.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nclass Pair(nn.Module):\n    def forward(self, image, code):\n"
+        "        return image.mean((2, 3)) + code\ndef pair():\n"
+        "    return Pair().eval(), (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3))\n"
+    )
+    return f"{path}:pair"
+
+
+def test_a_plan_of_several_inputs_names_them(pair: str) -> None:
+    plan = make_plan(Request(pair, formats=("onnx",), shape={"image": (2, 3, 6, 4), "code": (2, 3)}))
+
+    assert [(spec.name, spec.shape) for spec in plan.inputs] == [("image", (2, 3, 6, 4)), ("code", (2, 3))]
+    assert inputs_text(plan.inputs) == plan.metadata["edgekit.input"] == "image=2x3x6x4 code=2x3"
+    assert plan.metadata["edgekit.layout"] == "NCHW, none"
+    assert plan.metadata["edgekit.resolution"].startswith("locked to image=2x3x6x4 code=2x3; for another size: edgekit")
+    assert plan.out == Path("edgekit-out/nets-pair-6x4-n2-arm")
+    assert (plan.network_key, plan.artifact_keys) == (None, {})
+
+
+def test_keys_follow_the_names_of_inputs(pair: str) -> None:
+    plan = make_plan(Request(pair, formats=("onnx",)))
+    renamed = tuple(TensorSpec(name=f"{spec.name}2", shape=spec.shape) for spec in plan.inputs)
+    keys = {
+        each.keyed({"program": "x"}).artifact_keys["onnx"] for each in (plan, dataclasses.replace(plan, inputs=renamed))
+    }
+    assert len(keys) == 2
+
+
 OTHER_NETWORK: list[dict[str, Any]] = [
     {"model": "parcnetv2_t"},
     {"seed": 1},
     {"shape": (1, 3, 64, 64)},
     {"shape": (2, 3, 224, 224)},
     {"kernel_policy": "keep"},
+    {"features": True},
     {"weights": "checkpoint"},
     {"weights": "checkpoint", "ema": True},
 ]
@@ -97,6 +132,7 @@ SAME_NETWORK: list[dict[str, Any]] = [
     {"formats": ("onnx",)},
     {"out": Path("elsewhere")},
     {"shape": (1, 3, 224, 224)},
+    {"shape": {"input": (1, 3, 224, 224)}},
     {"kernel_policy": "interpolate"},
 ]
 

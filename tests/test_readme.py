@@ -1,6 +1,6 @@
 """The README is executed: its commands run, its options exist, its links lead somewhere.
 
-Above every block of commands a comment says when it runs, invisible to readers:
+Above every block of commands or Python a comment says when it runs, invisible to readers:
 
     <!-- test: fast -->           with the fast tests
     <!-- test: slow -->           with the slow ones
@@ -72,6 +72,10 @@ def blocks(text: str) -> Iterator[Block]:
 
 def shell_blocks(path: Path) -> list[Block]:
     return [block for block in blocks(path.read_text()) if block.language in SHELLS] if path.is_file() else []
+
+
+def python_blocks(path: Path) -> list[Block]:
+    return [block for block in blocks(path.read_text()) if block.language == "python"]
 
 
 def code_spans(text: str) -> list[str]:
@@ -175,6 +179,22 @@ def test_readme_commands_run(block: Block, reader_folder: Path, reader_cache: Pa
     run_commands(block.commands, reader_folder, reader_cache)
 
 
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=f"line-{block.line}", marks=marks(block)) for block in python_blocks(README)]
+)
+def test_readme_python_runs(block: Block, reader_folder: Path) -> None:
+    assert block.marker != ("", ""), f"README.md, line {block.line}: say above the block when it runs, as for commands"
+    process = subprocess.run(
+        [sys.executable, "-c", "\n".join(block.lines)],
+        cwd=reader_folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_PER_COMMAND,
+        check=False,
+    )
+    assert process.returncode == 0, f"line {block.line}: {process.stderr[-4000:]}"
+
+
 def test_readme_has_commands() -> None:
     kinds = [block.marker[0] for block in shell_blocks(README)]
     assert "fast" in kinds
@@ -183,6 +203,7 @@ def test_readme_has_commands() -> None:
 
 def test_readme_calls_its_shell_sh() -> None:
     assert {block.language for block in shell_blocks(README)} <= {"sh"}
+    assert {block.language for block in blocks(README.read_text())} <= {"sh", "python"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

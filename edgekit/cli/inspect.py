@@ -102,8 +102,11 @@ def show_fusion(passes: "tuple[Certificate, ...]", regions: "tuple[RegionCertifi
 
     fused = table("Fused", "module", "rule", "what was there", "what is left", ">max |Δ|", ">of its bound", ">SNR")
     for region in regions:
+        left_over = sizes_text(region.after)
+        if region.reordered:
+            left_over = f"{left_over}; in the weights of {', '.join(region.reordered)}"
         fused.add_row(
-            *(region.site, region.rule, sizes_text(region.before), sizes_text(region.after), f"{region.max_abs:.1e}"),
+            *(region.site, region.rule, sizes_text(region.before), left_over, f"{region.max_abs:.1e}"),
             *(f"{region.used:.0%}", decibels(region.snr_db)),
         )
     left = table("Left as it is", "module", "rule", "reason")

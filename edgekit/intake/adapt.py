@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -214,10 +214,10 @@ def at_path(value: Any, path: Path) -> Tensor:
     return value
 
 
-def path_name(path: Path) -> str:
-    """A path as a name: keys and field names joined, numbers that stand alone after `output`."""
+def path_name(path: Path, kind: str = OUTPUT) -> str:
+    """A path as a name that every format takes: keys and field names joined, lone numbers after the kind."""
     text = "_".join(re.sub(r"\W", "_", str(step)) for step in path)
-    return f"{OUTPUT}_{text}" if text[:1].isdigit() else text
+    return f"{kind}_{text}" if text[:1].isdigit() else text
 
 
 def output_names(
@@ -230,8 +230,13 @@ def output_names(
     """
     if names and len(names) != len(paths):
         raise ModelError(f"{doing} returns {len(paths)} tensors, but {len(names)} output names: {', '.join(names)}.")
+    return all_different(names or [path_name(path) or OUTPUT for path in paths], taken)
+
+
+def all_different(names: Iterable[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names with numbers behind those that come again or are taken."""
     chosen: list[str] = []
-    for name in names or [path_name(path) or OUTPUT for path in paths]:
+    for name in names:
         number, unique = 1, name
         while unique in chosen or unique in taken:
             number += 1

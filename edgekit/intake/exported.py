@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from edgekit.archive import reason_for_distrust
 from edgekit.artifact import ModelCard, Shape, SizeRule, TensorSpec
 from edgekit.errors import MisuseError, ModelError
 from edgekit.files import sha256
 from edgekit.intake.adapt import adapt
-from edgekit.intake.archive import reason_for_distrust
 from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
 from edgekit.intake.user_code import described

@@ -19,7 +19,7 @@ from edgekit.artifact import ModelCard, Shape, SizeRule, TensorSpec
 from edgekit.errors import MisuseError, ModelError, ParityError
 from edgekit.files import sha256
 from edgekit.inputs import natural, noise
-from edgekit.intake.adapt import path_name
+from edgekit.intake.adapt import all_different, path_name
 from edgekit.intake.onnx_file import OnnxGraph, external_files, read_onnx
 from edgekit.intake.onnx_network import OnnxNetwork
 from edgekit.intake.onnx_operators import OPERATORS
@@ -27,13 +27,10 @@ from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
 from edgekit.intake.user_code import described
 from edgekit.intake.zoo import no_kernel_policy
-from edgekit.numerics import GATE_MARGIN_DB, compare_one
+from edgekit.numerics import compare_one, gate_db
 
 OPEN_SIDE = 224
 """Height and width where the file leaves them open and none is asked for; other open sides are 1."""
-
-FLOAT32_DB = 140.0
-"""No agreement between float32 and float64 is asked to be better than this, which is one rounding."""
 
 
 class OnnxSource:
@@ -65,16 +62,19 @@ class OnnxSource:
 
     def build(self, asked: Asked = None, kernel_policy: str | None = None) -> Built:
         no_kernel_policy(self.text, kernel_policy)
-        known = self._graph.inputs
-        shapes = shapes_by_name(asked, tuple(known), self.text)
-        inputs = tuple(self._spec(name, *kind, shapes.get(name)) for name, kind in known.items())
+        own = self._graph.inputs
+        names = all_different(path_name((name,), "input") for name in own)
+        shapes = shapes_by_name(asked, names, self.text)
+        inputs = tuple(
+            self._spec(name, *kind, shapes.get(name)) for name, kind in zip(names, own.values(), strict=True)
+        )
         key = tuple(spec.shape for spec in inputs)
         if key not in self._built:
             try:
-                network = OnnxNetwork(self._graph, OPERATORS, {spec.name: spec.shape for spec in inputs}).eval()
+                network = OnnxNetwork(self._graph, OPERATORS, dict(zip(own, key, strict=True))).eval()
             except ModelError as error:
                 raise ModelError(f"{self._path} cannot be taken over. {error}") from error
-            outputs = tuple(path_name((name,)) for name in self._graph.outputs)
+            outputs = all_different((path_name((name,)) for name in self._graph.outputs), names)
             built = Built(network, network, inputs, outputs)
             check_original(self._path, built)
             self._built[key] = built
@@ -123,17 +123,18 @@ def check_original(path: Path, built: Built) -> None:
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        original = session.run(None, images)
+        own = [port.name for port in session.get_inputs()]
+        original = session.run(None, dict(zip(own, images.values(), strict=True)))
     except Exception as error:
         raise ModelError(f"ONNX Runtime itself does not run {path}: {described(error)}.") from error
     single, double = (run_network(built, images, dtype) for dtype in (torch.float32, torch.float64))
     for name, theirs, ours, exact in zip(built.outputs, original, single, double, strict=True):
-        own = min(compare_one(exact, ours).snr_db, FLOAT32_DB)
+        required = gate_db(compare_one(exact, ours).snr_db)
         parity = compare_one(exact, theirs)
-        if parity.snr_db < own - GATE_MARGIN_DB:
+        if parity.snr_db < required:
             raise ParityError(
                 f"{path} was not taken over faithfully: output {name!r} agrees with ONNX Runtime's to "
-                f"{parity.snr_db:.1f} dB, where {own - GATE_MARGIN_DB:.1f} dB are required. Please report the file; "
+                f"{parity.snr_db:.1f} dB, where {required:.1f} dB are required. Please report the file; "
                 "the PyTorch model it was made from can be given instead."
             )
 

@@ -50,8 +50,10 @@ def fit_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str
     if isinstance(model, (features.ParCNetV2Features, features.ParNetFeatures)):
         return features.from_classifier(model, tensors)
     own = model.state_dict()
-    flattened = {name.replace(".", "_", 1): tensor for name, tensor in tensors.items()}  # as timm names its parts
-    return {name: tensor for name, tensor in (flattened | dict(tensors)).items() if name in own}
+    # timm flattens the first part of a name, or puts the whole network inside another.
+    spelled = {name.replace(".", "_", 1): tensor for name, tensor in tensors.items()}
+    spelled |= {f"model.{name}": tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in (spelled | dict(tensors)).items() if name in own}
 
 
 def settle(name: str, model: nn.Module) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
         "onnxruntime": ("edgekit.runners.onnxruntime", "onnxruntime", None),
         "openvino": ("edgekit.runners.openvino", "openvino", "openvino"),
         "tflite": ("edgekit.runners.tflite", "ai-edge-litert", "tflite"),
+        "torch": ("edgekit.runners.torch", "torch", None),
     }
 )
 """Runtime to its module, its distribution and the extra that installs it."""

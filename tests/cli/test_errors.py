@@ -39,7 +39,9 @@ MISTAKES = [
         r"There is no format named 'onx'\. Did you mean onnx\? `edgekit export --help`",
         id="format",
     ),
-    pytest.param(("export", *XT, "--format", ""), r"no format named ''\. Known: onnx, openvino, tflite\.", id="empty"),
+    pytest.param(
+        ("export", *XT, "--format", ""), r"no format named ''\. Known: onnx, openvino, pt2, tflite\.", id="empty"
+    ),
     pytest.param(("export", *XT, "--precision", "int9"), r"no precision named 'int9'\. Known: fp32\.", id="precision"),
     pytest.param(
         ("export", "parcnetv2_xt", "--input", "0"), r"with positive sides, not 1x3x0x0\. Its own input", id="size-0"
@@ -51,6 +53,27 @@ MISTAKES = [
         ("export", "parcnetv2_xt", "--input", "1x1x224x224"), r"takes images as Nx3xHxW .*not 1x1x224x224", id="grey"
     ),
     pytest.param(("export", "parcnetv2_xt", "--input", "0x3x32x32"), r"not 0x3x32x32\. Its own input is", id="batch-0"),
+    pytest.param(
+        ("export", "parcnetv2_xt", "--input", "image=1x3x32x32"),
+        r"The network takes one input, named 'input'; sizes were given for image\.",
+        id="input-name",
+    ),
+    pytest.param(
+        ("export", "parcnetv2_xt", "--input", "input=32"), r"takes images as Nx3xHxW .*, not 32\.", id="named-side"
+    ),
+    pytest.param(
+        ("export", "parc_net_s", "--features"),
+        r"parc_net_s has no --features\. These have: parcnetv2_xt",
+        id="features",
+    ),
+    pytest.param(
+        ("export", "net.onnx", "--features"),
+        r"--features is for edgekit's own backbones and timm's; net\.onnx returns what it returns\.",
+        id="features-of-a-file",
+    ),
+    pytest.param(
+        ("models", "upernet_parcnetv2_t", "--features"), r"upernet_parcnetv2_t has no --features", id="no-card"
+    ),
     pytest.param(
         ("export", *XT, "--kernel", "foo"), r"no kernel policy 'foo'; it takes interpolate or keep", id="kernel"
     ),
@@ -80,6 +103,24 @@ USAGE = [
     pytest.param(("export", "parcnetv2_xt", "--input", "-5"), r"'-5' is no input size", id="negative"),
     pytest.param(("export", "parcnetv2_xt", "--input", "1x3x99999999999x3"), r"is no input size", id="huge-side"),
     pytest.param(("export", "parcnetv2_xt", "--input", "²"), r"'²' is no input size", id="power"),
+    pytest.param(
+        ("export", *XT, "--input", "64"), r"Give one size, or one for each input as NAME=1x3x320", id="two-sizes"
+    ),
+    pytest.param(
+        ("export", *XT, "--input", "a=1x8"), r"Give one size, or one for each input as NAME", id="size-and-name"
+    ),
+    pytest.param(
+        ("export", "parcnetv2_xt", "--input", "a=1x8", "--input", "a=1x9"),
+        r"Give one size, or one for each",
+        id="twice",
+    ),
+    pytest.param(
+        ("export", "parcnetv2_xt", "--input", "=1x8"),
+        r"'=1x8' is no input size\. Write 1x3x320x256, .*; for one of several inputs NAME=1x3x320x256\.",
+        id="no-name",
+    ),
+    pytest.param(("export", "parcnetv2_xt", "--input", "a="), r"'a=' is no input size", id="no-size"),
+    pytest.param(("export", "parcnetv2_xt", "--input", "a=1xx3"), r"'a=1xx3' is no input size", id="lost-side"),
     pytest.param(("export", *XT, "--seed", "9" * 25), r"is not in the range 0<=x<=999999999", id="seed"),
     pytest.param(("export", *XT, "--seed", "-1"), r"-1 is not in the range", id="negative-seed"),
     pytest.param(("export",), r"Missing argument 'MODEL'", id="argument"),

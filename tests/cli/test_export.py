@@ -125,6 +125,26 @@ def test_a_dry_run_knows_what_is_in_the_cache(warm: tuple[str, ...], run: Run) -
     ]
 
 
+def test_a_backbone_is_exported_with_all_its_maps(run: Run) -> None:
+    result = run("export", "parnet_cifar_w32", "--features", "--format", "onnx")
+
+    assert result.exit_code == 0, result.output
+    (bundle,) = Path("edgekit-out").iterdir()
+    manifest = read_manifest(bundle)
+    assert (bundle.name, manifest.model.name) == ("parnet_cifar_w32_features-32-arm", "parnet_cifar_w32_features")
+    assert [(spec.name, spec.shape) for spec in manifest.outputs] == [
+        ("stride1", (1, 32, 32, 32)),
+        ("stride2", (1, 64, 16, 16)),
+        ("stride4", (1, 128, 8, 8)),
+    ]
+    assert names(bundle)[1] == "parnet_cifar_w32_features.fp32.onnx"
+    assert run("verify", bundle).exit_code == 0
+    inspected = json.loads(run("inspect", "parnet_cifar_w32", "--features", "--json").stdout)["inspection"]
+    assert inspected["totals"] == json.loads(json.dumps(inspected["passes"][-1]["after"]))
+    again = run("export", "parnet_cifar_w32", "--format", "onnx", "--dry-run", "--json")
+    assert not any(stage["cached"] for stage in json.loads(again.stdout)["stages"])  # the classifier is another network
+
+
 # -- the place ------------------------------------------------------------------------------------------------------
 
 

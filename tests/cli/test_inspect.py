@@ -115,7 +115,15 @@ def test_what_a_manifest_says_is_shown_as_it_stands(run: Run, bundle: Path) -> N
 
 @pytest.mark.parametrize(
     "option",
-    [("--input", "32"), ("--kernel", "keep"), ("--weights", "w.pth"), ("--ema",), ("--seed", "0"), ("--depth", "2")],
+    [
+        ("--input", "32"),
+        ("--kernel", "keep"),
+        ("--weights", "w.pth"),
+        ("--ema",),
+        ("--features",),
+        ("--seed", "0"),
+        ("--depth", "2"),
+    ],
     ids=lambda option: option[0],
 )
 def test_options_of_a_model_do_not_apply_to_a_bundle(run: Run, bundle: Path, option: tuple[str, ...]) -> None:
@@ -134,3 +142,16 @@ def test_a_folder_does_not_hide_the_model_it_has_the_name_of(prepared: tuple[str
     Path("parcnetv2_xt").rmdir()
     os.rename(bundle, "parcnetv2_xt")  # noqa: PTH104 - to a name that is relative to the working folder
     assert "parcnetv2_xt for arm" in run("inspect", "parcnetv2_xt").stdout
+
+
+def test_fusion_is_told_region_by_region(run: Run) -> None:
+    result = run("inspect", "parnet_cifar_w32", "--fusion", "--json")
+    assert result.exit_code == 0, result.output
+    regions = json.loads(result.stdout)["inspection"]["regions"]
+    permutations = [region for region in regions if region["rule"] == "permutation"]
+    assert permutations
+    assert all(region["reordered"] and region["max_abs"] == 0.0 for region in permutations)
+
+    told = " ".join(run("inspect", "parnet_cifar_w32", "--fusion", "--no-fuse", "streams.*").stdout.split())
+    assert "permutation" in told
+    assert "in the weights of" in told

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from edgekit.models.cards import CARDS
+from edgekit.models.feature_cards import SIZES
 from tests.cli.conftest import Run
 
 
@@ -28,6 +29,18 @@ def test_a_card_says_everything(run: Run, name: str) -> None:
     text = " ".join(result.stdout.split())
     for what in (card.summary, card.paper, f"{card.parameters:,}", f"{card.macs:,}", card.weights_licence, *card.notes):
         assert " ".join(what.split()) in text
+
+
+def test_the_backbones_have_cards_too(run: Run) -> None:
+    every = json.loads(run("models", "--features", "--json").stdout)["models"]
+    one = json.loads(run("models", "parnet_s", "--features", "--json").stdout)["models"]
+    text = " ".join(run("models", "parnet_s", "--features").stdout.split())
+
+    assert [card["name"] for card in every] == [f"{name}_features" for name in SIZES]
+    assert one == [card for card in every if card["name"] == "parnet_s_features"]
+    assert "classes none: feature maps" in text
+    assert "11,649,088" in text
+    assert "4,553,023,680 at 1x3x224x224" in text
 
 
 def test_the_default_of_the_kernels_is_marked(run: Run) -> None:

@@ -9,6 +9,7 @@ import openvino
 import pytest
 import torch
 
+from edgekit.errors import OutputError
 from edgekit.exporters.base import Candidate
 from edgekit.network import Network, lower
 from edgekit.program import operator_counts
@@ -46,16 +47,17 @@ def test_every_float_constant_is_float32(
     assert types["f32"]
     assert not {"f16", "bf16", "f64"} & set(types)
     assert not [layer for layer in layers if layer.get("type") == "Convert"]
-    assert candidate.files[1].stat().st_size >= 4 * tiny.certificates[-1].after.parameters
+    # OpenVINO folds a scale into the layer behind it; in a narrower type there would be half as many bytes.
+    assert candidate.files[1].stat().st_size > 3.9 * tiny.certificates[-1].after.parameters
 
 
 def test_operators_arrive_whole_and_in_number(tiny: Network, layers: list[ElementTree.Element]) -> None:
     lowered, _ = lower(tiny, "openvino", "fp32")
     program, graph = operator_counts(lowered), Counter(layer.get("type") for layer in layers)
-    assert graph["Convolution"] + graph["GroupConvolution"] == program["conv2d"] == 28
+    assert graph["Convolution"] + graph["GroupConvolution"] == program["conv2d"] == 40
     assert graph["Gelu"] == program["gelu"] == 8
-    assert graph["MatMul"] == program["linear"] == 13
-    assert graph["MVN"] == program["layer_norm"] == 13
+    assert graph["MatMul"] == program["linear"] == 1
+    assert graph["MVN"] == program["layer_norm"] == 1
     assert not {"Interpolate", "Split", "VariadicSplit", "ShapeOf"} & set(graph)
 
 
@@ -77,6 +79,17 @@ def test_the_file_asks_for_float32_arithmetic(candidate: Candidate) -> None:
     options = model.get_rt_info("runtime_options").astype(dict)
     assert {key: str(value.value) for key, value in options.items()} == {"INFERENCE_PRECISION_HINT": "f32"}
     assert "INFERENCE_PRECISION_HINT=f32" in candidate.notes[0]
+
+
+def test_a_place_that_cannot_be_written_is_no_fault_of_the_network(
+    tiny: Network, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Check 'bin_file' failed at src/core/src/pass/serialize.cpp:1\nNo space left on device")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(OutputError, match=r"net\.xml cannot be written: Check 'bin_file' failed [^\n]+$"):
+        write(tiny, "openvino", tmp_path)
 
 
 def test_nothing_tells_where_the_file_was_written(candidate: Candidate) -> None:

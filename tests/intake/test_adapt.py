@@ -55,6 +55,13 @@ CASES: dict[str, tuple[Callable[[Tensor], Any], tuple[str, ...]]] = {
 }
 
 
+def test_an_output_never_has_the_name_of_an_input() -> None:
+    inputs = (TensorSpec(name="out", shape=(1, 3, 8, 8), layout="NCHW"),)
+    built = adapt(Net(lambda y: {"out": y, "out_2": y + 1, "aux": y + 2}).eval(), inputs)
+    assert built.outputs == ("out_2", "out_2_2", "aux")
+    assert adapt(Net(lambda y: y).eval(), inputs, ("out",)).outputs == ("out_2",)
+
+
 @pytest.mark.parametrize(("wrap", "names"), CASES.values(), ids=CASES.keys())
 def test_outputs_become_named_tensors(wrap: Callable[[Tensor], Any], names: tuple[str, ...]) -> None:
     built = adapt(Net(wrap).eval(), INPUT)

@@ -72,6 +72,50 @@ def test_fixed_side_is_refused_at_another(plain: Path, dynamic: Path) -> None:
         resolve(str(dynamic)).build((1, 4, 9, 9))
 
 
+class Two(nn.Module):
+    """An image and a code in, a nested result out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(8, 4)
+
+    def forward(self, image: Tensor, code: Tensor) -> dict[str, object]:
+        scores = self.linear(code)
+        return {"map": self.conv(image), "parts": (scores, [scores.tanh()])}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    sides: dict[int, Any] = {2: Dim.AUTO, 3: Dim.AUTO}
+    inputs = (torch.zeros(1, 3, 8, 9), torch.zeros(1, 8))
+    return saved(tmp_path / "two.pt2", Two().eval(), *inputs, dynamic_shapes=(sides, None))
+
+
+def test_several_inputs_and_outputs_have_the_names_they_were_exported_with(two: Path) -> None:
+    built = resolve(str(two)).build({"image": (1, 3, 6, 7)})
+    assert [(spec.name, spec.shape) for spec in built.inputs] == [("image", (1, 3, 6, 7)), ("code", (1, 8))]
+    assert built.outputs == ("map", "parts_0", "parts_1_0")
+    program = capture(built.model, *(spec.shape for spec in built.inputs))
+    image, code = torch.rand(1, 3, 6, 7), torch.rand(1, 8)
+    model = Two().eval()
+    for found, expected in zip(
+        run(program, image, code), (model.conv(image), y := model.linear(code), y.tanh()), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_sizes_of_several_inputs_are_given_by_name(two: Path) -> None:
+    with pytest.raises(
+        MisuseError, match=r"two\.pt2 takes 2 inputs\. Give their sizes: --input image=1x3x224x224 --inp"
+    ):
+        resolve(str(two)).build((1, 3, 8, 8))
+    with pytest.raises(MisuseError, match=r"two\.pt2 has no input 'typo'; it has image, code\."):
+        resolve(str(two)).build({"typo": (1, 3, 8, 8)})
+    with pytest.raises(MisuseError, match=r"was exported for input 1x8 and cannot take 1x9\."):
+        resolve(str(two)).build({"code": (1, 9)})
+
+
 def test_training_mode_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "train.pt2", net().train(), torch.zeros(2, 3, 8, 8))
     with pytest.raises(

@@ -107,6 +107,51 @@ def test_fixed_size_is_refused_at_another(tmp_path: Path) -> None:
         source.build((1, 3, 16, 16))
 
 
+def two_tensors(path: Path, first: str = "image") -> Path:
+    """A file with two inputs and two outputs: a convolution of one, and the other's exponential."""
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", [first, "w"], ["map"]), helper.make_node("Exp", ["code"], ["out/exp"])]
+    shapes: dict[str, tuple[Any, ...] | None] = {first: (1, 3, "h", "w"), "code": (1, 8), "map": None, "out/exp": None}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "g", values[:2], values[2:], [numpy_helper.from_array(weight, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
+    path = two_tensors(tmp_path / "two.onnx")
+    built = OnnxSource(path).build({"image": (1, 3, 9, 10)})
+    assert [(spec.name, spec.shape) for spec in built.inputs] == [("image", (1, 3, 9, 10)), ("code", (1, 8))]
+    assert built.outputs == ("map", "out_exp")
+    given = {spec.name: np.random.default_rng(1).random(spec.shape, dtype=np.float32) for spec in built.inputs}
+    expected = onnxruntime.InferenceSession(path).run(None, given)
+    program = capture(built.model, *(spec.shape for spec in built.inputs))
+    found = run(program, *(torch.from_numpy(values) for values in given.values()))
+    for values, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values.numpy(), np.asarray(wanted), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", ["out_exp", "map_", "in:0/a"])
+def test_names_are_all_different_and_some_that_every_format_takes(tmp_path: Path, first: str) -> None:
+    """An ONNX file may name its tensors as it likes."""
+    built = OnnxSource(two_tensors(tmp_path / "two.onnx", first)).build()
+    names = [*(spec.name for spec in built.inputs), *built.outputs]
+    assert len(set(names)) == 4
+    assert all(name.isidentifier() for name in names)
+
+
+def test_sizes_of_several_inputs_are_given_by_name(tmp_path: Path) -> None:
+    source = OnnxSource(two_tensors(tmp_path / "two.onnx"))
+    with pytest.raises(
+        MisuseError, match=r"two\.onnx takes 2 inputs\. Give their sizes: --input image=1x3x224x224 --in"
+    ):
+        source.build((1, 3, 8, 8))
+    with pytest.raises(MisuseError, match=r"two\.onnx has no input 'typo'; it has image, code\."):
+        source.build({"typo": (1, 3, 8, 8)})
+    with pytest.raises(MisuseError, match=r"takes 'code' as 1x8, not 1x9\."):
+        source.build({"code": (1, 9)})
+
+
 def test_identity_follows_the_bytes(tmp_path: Path) -> None:
     first = OnnxSource(one_conv(tmp_path / "a.onnx")).identity()
     assert first == OnnxSource(one_conv(tmp_path / "b.onnx")).identity()

@@ -1,7 +1,7 @@
 """What is fused, into what, and what its certificate tells."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.capture import capture
+from edgekit.errors import ParityError
 from edgekit.passes.base import apply, prove
-from edgekit.passes.fuse import Fuse, fuse
+from edgekit.passes.fuse import Fuse, FuseOptions, factors, fuse
 from edgekit.program import operator_counts
 from tests.passes.fusing import SHAPE, Calls, conv, fused, norm, randomise, reasons
 
@@ -81,6 +82,48 @@ ONE_LAYER: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
         CONV,
     ),
     "norms, dropout": (lambda: nn.Sequential(norm(), nn.Dropout(), norm(), conv(1)), CONV),
+    "half of it": (lambda: Calls(lambda m, x: m.conv(x) * 0.5, conv=conv(bias=True)), CONV),
+    "a third of it": (lambda: Calls(lambda m, x: m.norm(m.conv(x)) / 3, conv=conv(), norm=norm()), CONV),
+    "twice it, in place": (lambda: Calls(lambda m, x: 2 * m.conv(x).mul_(3.0), conv=conv()), CONV),
+    "negated": (lambda: Calls(lambda m, x: -m.conv(x), conv=conv(bias=True)), CONV),
+    "taken from one": (lambda: Calls(lambda m, x: 1.0 - m.conv(x), conv=conv()), CONV),
+    "taken from each other": (
+        lambda: Calls(lambda m, x: torch.rsub(m.conv(x), m.point(x), alpha=2.0), conv=conv(), point=conv(1, bias=True)),
+        CONV,
+    ),
+    "part added": (
+        lambda: Calls(lambda m, x: torch.add(m.conv(x), m.point(x), alpha=0.25), conv=conv(), point=conv(1)),
+        CONV,
+    ),
+    "every kind of dropout": (
+        lambda: nn.Sequential(
+            conv(), nn.Dropout2d(), nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.Identity(), norm()
+        ),
+        CONV,
+    ),
+    "asked for in float32": (lambda: Calls(lambda m, x: m.norm(m.conv(x).float()), conv=conv(), norm=norm()), CONV),
+    "parts, concatenated": (
+        lambda: Calls(
+            lambda m, x: torch.cat([m.norm(part) for part in m.conv(x).chunk(2, 1)][::-1], 1), conv=conv(), norm=norm(4)
+        ),
+        CONV,
+    ),
+    "one part": (lambda: Calls(lambda m, x: torch.split(m.conv(x), [2, 6], 1)[1], conv=conv()), CONV),
+    "concatenated, 1x1": (
+        lambda: Calls(
+            lambda m, x: m.point(torch.cat((m.a(x), m.b(x)), 1)), a=conv(), b=conv(), point=conv(1, c_in=16, c_out=4)
+        ),
+        CONV,
+    ),
+    "strided branches, the pooling overlaps": (
+        lambda: Calls(
+            lambda m, x: m.conv(x) + m.point(functional.avg_pool2d(x, 3, 2, 1)) + m.other(x),
+            conv=conv(3, 2),
+            point=conv(1),
+            other=conv(1, 2),
+        ),
+        CONV,
+    ),
     "head": (
         lambda: nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(8), nn.Linear(8, 5), nn.Dropout(), nn.Linear(5, 3)
@@ -139,6 +182,49 @@ def test_in_place_operators_become_functional() -> None:
 
     # The skip joins the kernel as ones at its centre.
     assert operator_counts(program) == {"conv2d": 1, "relu": 1, "sigmoid": 1, "mul": 1}
+
+
+Gated = Callable[[Any, Tensor], Tensor]
+GATED: dict[str, tuple[Gated, int]] = {
+    "onto the layer in front": (lambda m, x: torch.relu(m.a(x) * (2 * torch.sigmoid(m.gate(x)))), 1),
+    "onto the norm in front": (lambda m, x: torch.relu((torch.sigmoid(m.gate(x)) * 2) * m.norm(m.a(x))), 1),
+    "onto the layer behind": (lambda m, x: m.a(torch.tanh(x) * (m.two * torch.sigmoid(m.gate(x)))), 1),
+    "to nothing": (lambda m, x: torch.relu(torch.tanh(x) * (2 * torch.sigmoid(m.gate(x)))), 2),
+    "read twice": (lambda m, x: (lambda y: m.a(torch.tanh(x) * y) + y)(2 * torch.sigmoid(m.gate(x))), 2),
+    "product read twice": (lambda m, x: (lambda y: m.a(y) + y)(torch.tanh(x) * (2 * torch.sigmoid(m.gate(x)))), 2),
+    "per channel": (lambda m, x: m.a(torch.tanh(x) * (m.each * torch.sigmoid(m.gate(x)))), 2),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_factor_moves_through_a_product_to_a_layer_that_takes_it(name: str) -> None:
+    torch.manual_seed(0)
+    forward, products = GATED[name]
+    model = Calls(forward, a=conv(1, bias=True), gate=conv(1), norm=norm())
+    model.two, model.each = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.rand(8, 1, 1))
+    program, _, _ = fused(model)
+
+    assert operator_counts(program)["mul"] == products
+
+
+def test_a_factor_moved_wrongly_is_a_parity_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    probes = [(torch.randn(SHAPE),)]
+    model = Calls(GATED["onto the layer in front"][0], a=conv(1, bias=True), gate=conv(1))
+    before = prove(capture(model.eval(), SHAPE), probes)
+
+    assert apply(Fuse(), before, probes, 120.0)[1].fired == {"factor": 1, "convolution": 1}
+    monkeypatch.setattr(factors, "_factor", lambda *_: 2.001)
+    with pytest.raises(ParityError, match="Pass 'fuse' changed the network"):
+        apply(Fuse(), before, probes, 120.0)
+
+
+def test_a_factor_stays_where_fusing_is_not_allowed() -> None:
+    torch.manual_seed(0)
+    model = Calls(GATED["onto the layer in front"][0], a=conv(1, bias=True), gate=conv(1))
+    program, _, _ = fused(model, options=FuseOptions(exclude=("a",)))
+
+    assert operator_counts(program)["mul"] == 2
 
 
 class Tokens(nn.Module):

@@ -36,7 +36,22 @@ class Layer:
     bias: bool = False
 
 
-KINDS = ("conv", "bn", "pool", "scale", "shift", "branches", "pad", "shuffle", "residual", "swap", "relu", "dropout")
+KINDS = (
+    "conv",
+    "bn",
+    "pool",
+    "scale",
+    "shift",
+    "branches",
+    "pad",
+    "shuffle",
+    "residual",
+    "swap",
+    "relu",
+    "dropout",
+    "number",
+    "gate",
+)
 
 LAYERS = st.builds(
     Layer,
@@ -85,6 +100,31 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.values if self.scales else x + self.values
+
+
+class Number(nn.Module):
+    """c x, -x, c - x or x / c."""
+
+    def __init__(self, which: int) -> None:
+        super().__init__()
+        self.which = which
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = (0.75 * x, -x, 1.5 - x, x / 3.0)[self.which]
+        return y
+
+
+class Gate(nn.Module):
+    """Twice a gate, in front of or behind what it gates."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.gate = convolution(layer, kernel=1, padding=0, stride=1)
+        self.value = convolution(layer, kernel=1, padding=0, stride=1) if layer.bias else nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.value(x) * (2.0 * torch.sigmoid(self.gate(x)))
+        return y
 
 
 class Shuffle(nn.Module):
@@ -151,6 +191,8 @@ def build(layer: Layer) -> nn.Module:
             return Residual(nn.Sequential(convolution(layer, kernel=3, padding=1, stride=1), batch_norm()))
         case "shuffle" | "swap":
             return Shuffle() if layer.kind == "shuffle" else Swap()
+        case "number" | "gate":
+            return Gate(layer) if layer.kind == "gate" else Number(layer.kernel + layer.bias - 1)
         case "relu" | "dropout":
             return nn.ReLU(inplace=layer.bias) if layer.kind == "relu" else nn.Dropout(0.3)
     raise ValueError(layer.kind)

@@ -1,11 +1,16 @@
 """Every runtime behind one face: names, shapes, metadata, and errors in edgekit's own words."""
 
+import io
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
@@ -123,7 +128,9 @@ def test_a_file_that_does_not_load_is_an_artifact_error(
         path.unlink()
     else:
         path.write_bytes({"garbage": b"garbage" * 99, "empty": b"", "half": content[: len(content) // 2]}[how])
-    with pytest.raises(ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite) does not load {path.name}: \S") as caught:
+    with pytest.raises(
+        ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite|torch) does not load {path.name}: \S"
+    ) as caught:
         load(runtime(name), path)
     assert "\n" not in str(caught.value)
 
@@ -177,3 +184,35 @@ def test_closing_twice_does_no_harm(name: str, tiny_artifact: Artifact) -> None:
     runner = load(runtime(name), tiny_artifact(name)[0].files[0])
     runner.close()
     runner.close()
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def test_torch_runs_nothing_that_is_in_a_file(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    mark, armed, pickled = tmp_path / "ran", tmp_path / "armed.pt2", io.BytesIO()
+    torch.save(Bomb(mark), pickled)
+    with zipfile.ZipFile(tiny_artifact("pt2")[0].files[0]) as old, zipfile.ZipFile(armed, "w") as new:
+        for entry in old.infolist():
+            is_input = entry.filename.endswith("sample_inputs/model.pt")
+            new.writestr(entry.filename, pickled.getvalue() if is_input else old.read(entry))
+    with pytest.raises(ArtifactError, match=r"torch does not load armed\.pt2: reading it could run code in it"):
+        load("torch", armed)
+    assert not mark.exists()
+    with suppress(Exception):
+        torch.export.load(armed)
+    assert mark.exists(), "the file is no bomb, so the test above proves nothing"
+
+
+def test_torch_keeps_the_number_of_threads_that_the_process_had(tiny_artifact: Artifact) -> None:
+    before = torch.get_num_threads()
+    with load("torch", tiny_artifact("pt2")[0].files[0], threads=before + 1) as runner:
+        runner.run({"input": image()})
+    assert torch.get_num_threads() == before

@@ -72,11 +72,11 @@ def certify(program: Program, region: Region) -> RegionCertificate:
     inputs = {source: probe(shape, region.channel_axis) for source, shape in region.shapes.items()}
     with torch.no_grad():
         wide = {source: value.double() for source, value in inputs.items()}
-        expected, peak = _run(program, region.before, wide, region.old, _wide)
+        expected, peak = interpret(program, region.before, wide, region.old, _wide)
         renamed = {region.sources[source]: value for source, value in inputs.items()}
-        actual = _run(program, region.after, renamed, region.new, _as_is)[0].double()
+        actual = interpret(program, region.after, renamed, region.new, _as_is)[0].double()
         sizes = {node: value.abs() for node, value in renamed.items()}
-        magnitude = _run(program, region.after, sizes, region.new, _magnitude)[0].double()
+        magnitude = interpret(program, region.after, sizes, region.new, _magnitude)[0].double()
     bounds = LAMBDA * sqrt(region.taps + 3) * UNIT_ROUNDOFF * magnitude + REFERENCE_NOISE * peak
     difference = (actual - expected).abs()
     ratio = difference / bounds
@@ -121,7 +121,7 @@ def _magnitude(value: Tensor) -> Tensor:
     return value.abs() if value.is_floating_point() else value
 
 
-def _run(
+def interpret(
     program: Program, nodes: Sequence[Node], values: Mapping[Node, Tensor], result: Node, convert: Any
 ) -> tuple[Tensor, float]:
     """Interprets nodes on given values; also gives the largest value met. Magnitudes are added, never subtracted."""
@@ -138,6 +138,8 @@ def _run(
         if node.op != "call_function":
             continue
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lookup)
+        if convert is _wide:  # what asks for float32 means the type the program computes in
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
         target = node.target
         if convert is _magnitude and target is torch.ops.aten.sub.Tensor:
             target = torch.ops.aten.add.Tensor

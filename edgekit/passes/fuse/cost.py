@@ -80,6 +80,8 @@ def form_cost(form: Form, layouts: Callable[[Node], Layout], out: Layout, positi
     elements = positions * out.channels
     written = elements + OPERATOR_MOVES
     total, has_weight = Cost(moves=written * (len(form.terms) - 1)), False
+    if all(term.operator.unit < 0 for term in form.terms):
+        total = total.plus(Cost(0, written))  # nothing to subtract from, so the first has to be negated
     for term in form.terms:
         operator = term.operator
         if operator.unit:

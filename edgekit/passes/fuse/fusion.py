@@ -11,6 +11,7 @@ from torch.fx import Node
 from edgekit.artifact import Refusal, RegionCertificate
 from edgekit.passes.base import Log
 from edgekit.passes.fuse.commute import pool_first
+from edgekit.passes.fuse.factors import move_factors
 from edgekit.passes.fuse.inplace import make_functional, relax_views
 from edgekit.passes.fuse.permute import remove_permutations
 from edgekit.passes.fuse.rewrite import fuse_regions
@@ -59,9 +60,10 @@ class Fuse:
     7. `identity`: dropout(x)  ->  x
     8. `norm`: linear(layer_norm(x, g, beta), w, b)  ->  linear(layer_norm(x), w', b')
     9. `pool first`: avg_pool(conv1x1(x))  ->  conv1x1(avg_pool(x)), on fewer pixels.
+    10. `factor`: conv(x, w) * (2 * gate)  ->  conv(x, 2 w) * gate
 
     Attributes:
-        certificates: One for each region of the last program rewritten.
+        certificates: One for each permutation and each region of the last program rewritten.
     """
 
     options: FuseOptions = field(default_factory=FuseOptions)
@@ -76,14 +78,16 @@ class Fuse:
         """Rewrites the program.
 
         Raises:
-            ParityError: A region differs from its old operators by more than float32 rounding explains.
+            ParityError: A region differs from its old operators by more than float32 rounding explains, or a
+                permutation at all.
         """
         allowed = self.options.allows
         make_functional(program, log)
-        remove_permutations(program, allowed, log)
+        permutations = remove_permutations(program, allowed, log)
+        move_factors(program, allowed, log)
         pool_first(program, allowed, log)
         exposed = expose_norms(program, allowed)
-        self.certificates = tuple(fuse_regions(program, allowed, log))
+        self.certificates = (*permutations, *fuse_regions(program, allowed, log))
         restore_norms(exposed, log)
         if log.fired:
             relax_views(program)

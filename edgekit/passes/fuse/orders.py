@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.passes.fuse.reader import SPLITS, NotLinearError, Reader, shape_of
-from edgekit.passes.fuse.shuffles import MOVES
+from edgekit.passes.fuse.shuffles import MOVES, move
 from edgekit.program import arguments, insert_constant, is_getitem
 
 _aten = torch.ops.aten
@@ -94,10 +94,17 @@ def _over_map(node: Node, given: dict[str, Any], orders: Mapping[Node, Order], _
     return _only(node, orders)
 
 
-def _reshape(node: Node, given: dict[str, Any], orders: Mapping[Node, Order], _: Edits) -> Order:
-    source, result = shape_of(given["self"]), shape_of(node)
-    if len(source) < 2 or source[:2] != result[:2] or result[2:] not in ((), source[2:], (1, 1)):
+def _reshape(node: Node, _given: dict[str, Any], orders: Mapping[Node, Order], edits: Edits) -> Order:
+    source = node.args[0]
+    assert isinstance(source, Node), "what moves elements reads them first"  # noqa: S101
+    shape, result = shape_of(source), shape_of(node)
+    if len(shape) < 2 or shape[:2] != result[:2] or result[2:] not in ((), shape[2:], (1, 1)):
         raise BlockedError("a reshape mixes channels with pixels")
+    # The same shape does not say that the same elements are in each channel.
+    channels = torch.arange(shape[1]).reshape(-1, *[1] * (len(shape) - 2)).expand(shape).contiguous()
+    moved = move(edits.reader.program, node, {source: channels})
+    if moved is None or not bool((moved == torch.arange(shape[1]).reshape(-1, *[1] * (len(result) - 2))).all()):
+        raise BlockedError("channels are moved in a way that is no permutation of them")
     return _only(node, orders)
 
 
@@ -231,9 +238,13 @@ def _piece(order: Order, start: int, stop: int) -> Order:
     return Order(piece - start, order.origins)
 
 
+LAYERS = (_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default)
+"""Operators that add up channels with weights."""
+
 _NAMES = (
     "relu silu gelu sigmoid hardsigmoid hardswish tanh relu6 elu leaky_relu hardtanh clamp clamp_min clamp_max "
-    "softplus mish neg abs exp sqrt rsqrt erf reciprocal dropout clone contiguous alias detach avg_pool2d max_pool2d "
+    "softplus mish neg abs exp sqrt rsqrt erf reciprocal clone contiguous alias detach to avg_pool2d max_pool2d "
+    "dropout feature_dropout alpha_dropout feature_alpha_dropout "
     "adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d"
 )
 
@@ -250,9 +261,15 @@ RULES: dict[object, Callable[[Node, dict[str, Any], Mapping[Node, Order], Edits]
     _aten.pad.default: _spatial_pad,
     _aten.constant_pad_nd.default: _spatial_pad,
     _aten.add.Tensor: _elementwise,
+    _aten.add.Scalar: _elementwise,
     _aten.sub.Tensor: _elementwise,
+    _aten.sub.Scalar: _elementwise,
+    _aten.rsub.Tensor: _elementwise,
+    _aten.rsub.Scalar: _elementwise,
     _aten.mul.Tensor: _elementwise,
+    _aten.mul.Scalar: _elementwise,
     _aten.div.Tensor: _elementwise,
+    _aten.div.Scalar: _elementwise,
     _aten.maximum.default: _elementwise,
     _aten.minimum.default: _elementwise,
     _aten.batch_norm.default: _batch_norm,

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from edgekit.artifact import RegionCertificate
 from edgekit.passes.base import Log
-from edgekit.passes.fuse.orders import PASSING, RULES, BlockedError, Edits, Order, joined, pass_through
+from edgekit.passes.fuse.orders import LAYERS, PASSING, RULES, BlockedError, Edits, Order, joined, pass_through
+from edgekit.passes.fuse.permutation_certificate import Witness
 from edgekit.passes.fuse.reader import SPLITS, Reader, shape_of
 from edgekit.passes.fuse.shuffles import Shuffle, find_shuffles
 from edgekit.program import Program, arguments, insert_constant, is_getitem, module_path
@@ -48,11 +50,15 @@ class Attempt:
     blocked: tuple[Node, str] | None = None
 
 
-def remove_permutations(program: Program, allowed: Callable[[Node], bool], log: Log) -> None:
-    """Takes out every permutation whose order finds its end in weights, in place."""
+def remove_permutations(program: Program, allowed: Callable[[Node], bool], log: Log) -> list[RegionCertificate]:
+    """Takes out every permutation whose order finds its end in weights, in place, and certifies each.
+
+    Raises:
+        ParityError: A permutation was not what its weights were ordered for.
+    """
     shuffles = find_shuffles(program, allowed)
     if not shuffles:
-        return
+        return []
     reader, enabled = Reader(program), dict(shuffles)
     while True:
         attempt = _walk(reader, shuffles, enabled, allowed)
@@ -61,7 +67,9 @@ def remove_permutations(program: Program, allowed: Callable[[Node], bool], log: 
         node, reason = attempt.blocked
         log.decline(RULE, module_path(node) or node.name, reason)
         del enabled[node]
+    witness, certificates, found = Witness(reader, dict(shuffles), attempt.orders), [], dict(shuffles)
     attempt.edits.carry_out()
+    witness.observe()
     for node in shuffles:
         shuffle = shuffles[node]
         if node in attempt.picked:
@@ -71,11 +79,13 @@ def remove_permutations(program: Program, allowed: Callable[[Node], bool], log: 
             new = _gathered(program, shuffle, attempt.gathered[node])
         else:
             continue
+        certificates.append(witness.certify(found[node], shuffle, new))
         node.replace_all_uses_with(new)
         # A permutation that reads this one's result has to read what it became.
         for later, other in shuffles.items():
             inputs = tuple(new if used is node else used for used in other.inputs)
             shuffles[later] = replace(other, inputs=inputs)
+    return certificates
 
 
 def _walk(
@@ -143,7 +153,7 @@ def _group_of(shuffle: Node, channels: int) -> Tensor:
         for user in pending.pop().users:
             cuts |= _cuts(user, channels)
             passes = user.target in PASSING or user.target in RULES or is_getitem(user)
-            absorbs = user.target in (*SPLITS, *_LAYERS, _aten.cat.default, *_SLICES)
+            absorbs = user.target in (*SPLITS, *LAYERS, _aten.cat.default, *_SLICES)
             if user not in seen and passes and not absorbs and shape_of(user)[1:2] == (channels,):
                 seen.add(user)
                 pending.append(user)
@@ -152,12 +162,11 @@ def _group_of(shuffle: Node, channels: int) -> Tensor:
 
 
 _SLICES = (_aten.slice.Tensor, _aten.narrow.default)
-_LAYERS = (_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default)
 
 
 def _cuts(user: Node, channels: int) -> set[int]:
     """Where a reader needs the channels before and behind apart."""
-    if user.target in _LAYERS[:2]:
+    if user.target in LAYERS[:2]:
         groups = int(arguments(user)["groups"])
         return set(range(0, channels, channels // groups)) if 1 < groups < channels else set()
     if user.target in SPLITS:

@@ -1,6 +1,6 @@
 """Recognising channel permutations, however they are written.
 
-    view, transpose, view          a shuffle                  channel_shuffle, index_select
+    view, transpose, view          a shuffle                  channel_shuffle, index_select, x[:, [2, 1, 0]], flip
     stack, flatten                 an interleaved concat      cat, view, transpose, view
 
 A chain of operators that only move elements is run once on the numbers of its elements. Where the result is the input's
@@ -9,7 +9,7 @@ maps in another order, whole and in place, the chain is a permutation: nothing h
     s[:, k] = cat(inputs)[:, order[k]]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -38,6 +38,8 @@ MOVES = frozenset(
         _aten.channel_shuffle.default,
         _aten.native_channel_shuffle.default,
         _aten.index_select.default,
+        _aten.index.Tensor,
+        _aten.flip.default,
     }
 )
 """Operators of one tensor that only move its elements."""
@@ -93,7 +95,10 @@ def _follow(
     """Moves the numbers along the chain until they are a permutation of the channels."""
     chain, node = [head], head
     while True:
-        values[node] = _move(program, node, values)
+        moved = move(program, node, values)
+        if moved is None:
+            return None
+        values[node] = moved
         order = _order_of(values[node], whole)
         if order is not None and not torch.equal(order, torch.arange(whole[1])):
             return Shuffle(node, tuple(inputs), order, frozenset(chain[:-1]))
@@ -104,12 +109,14 @@ def _follow(
         chain.append(node)
 
 
-def _move(program: Program, node: Node, values: dict[Node, Tensor]) -> Tensor:
-    def lookup(used: Node) -> Tensor:
-        stored = constant(program, used)
-        return values[used] if stored is None else stored
-
-    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lookup)
+def move(program: Program, node: Node, values: Mapping[Node, Tensor]) -> Tensor | None:
+    """What an operator makes of the numbers of its input's elements; None where it reads what is only computed."""
+    known = {used: stored for used in node.all_input_nodes if (stored := constant(program, used)) is not None}
+    if any(used not in known and used not in values for used in node.all_input_nodes):
+        return None
+    args, kwargs = torch.fx.map_arg(
+        (node.args, node.kwargs), lambda used: known[used] if used in known else values[used]
+    )
     return torch.as_tensor(node.target(*args, **kwargs))  # type: ignore[operator]
 
 

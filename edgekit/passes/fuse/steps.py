@@ -3,7 +3,7 @@
     conv2d(x, w, b)            W = w, shift b
     batch_norm(x)              scale g / sqrt(var + eps), shift beta - mean * scale     (evaluation mode)
     avg_pool2d(x, k)           1 / k^2 on k x k taps, depthwise
-    x * c, x / c, x + c, -x    scale c or shift c, for a number or one value per channel
+    x * c, x / c, x + c, -x    scale c or shift c, for a number or one value per channel; c - x both
     linear(x, w, b)            a 1x1 kernel on the last axis
 
 Readers of nodes they cannot read answer None; where a node could be linear but is not, they raise with the reason.
@@ -167,8 +167,9 @@ def _negative(reader: Reader, node: Node, given: dict[str, Any]) -> Step:
 
 
 def _sum(reader: Reader, node: Node, given: dict[str, Any]) -> Step | None:
-    sign = -1.0 if node.target is _aten.sub.Tensor else 1.0
-    signed = ((given["self"], 1.0), (given["other"], sign * float(given["alpha"])))
+    alpha = float(given["alpha"])
+    first, second = {_aten.sub: (1.0, -alpha), _aten.rsub: (-alpha, 1.0)}.get(node.target.overloadpacket, (1.0, alpha))  # type: ignore[union-attr]
+    signed = ((given["self"], first), (given["other"], second))
     variable = [(value, factor) for value, factor in signed if isinstance(value, Node) and value.op != "get_attr"]
     if any(shape_of(value) != shape_of(node) for value, _ in variable):
         return None
@@ -229,6 +230,10 @@ READERS: dict[object, Callable[[Reader, Node, dict[str, Any]], Step | None]] = {
     _aten.pad.default: _pad,
     _aten.constant_pad_nd.default: _pad,
     _aten.dropout.default: _same,
+    _aten.feature_dropout.default: _same,
+    _aten.alpha_dropout.default: _same,
+    _aten.feature_alpha_dropout.default: _same,
+    _aten.to.dtype: _same,
     _aten.clone.default: _same,
     _aten.contiguous.default: _same,
     _aten.alias.default: _same,
@@ -239,7 +244,11 @@ READERS: dict[object, Callable[[Reader, Node, dict[str, Any]], Step | None]] = {
     _aten.div.Scalar: _quotient,
     _aten.neg.default: _negative,
     _aten.add.Tensor: _sum,
+    _aten.add.Scalar: _sum,
     _aten.sub.Tensor: _sum,
+    _aten.sub.Scalar: _sum,
+    _aten.rsub.Tensor: _sum,
+    _aten.rsub.Scalar: _sum,
     _aten.cat.default: _concatenation,
     _aten.slice.Tensor: _slice,
     _aten.narrow.default: _narrow,

@@ -22,13 +22,15 @@ _XNNPACK_TAPS = 25
 _split, _padding = SplitLayers(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _few_taps = (Toeplitz(taps=_XNNPACK_TAPS + 1), KernelPieces(limit=_XNNPACK_TAPS))
+_large_means = StagedMean(least_terms=32 * 32)
 _long_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=40, share=1.5)
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): (_split, ChannelsFirst("transposed"), _long_kernels, _padding),
-        ("openvino", "fp32"): (_split, ChannelsFirst("reduced"), _long_kernels),
+        ("onnxruntime", "fp32"): (_split, ChannelsFirst("transposed"), _long_kernels, _large_means, _padding),
+        ("openvino", "fp32"): (_split, ChannelsFirst("reduced"), _long_kernels, _large_means),
         ("tflite", "fp32"): (_split, _staged, *_few_taps, _row, _broadcast),
+        ("torch", "fp32"): (),
     }
 )
 """(runtime, precision) to the passes that lower a program for it; `benchmarks/lowering.py` says what they are worth."""

@@ -9,10 +9,11 @@ lose two. On ParNet-S in TFLite, whose gates average whole maps, this is 11 to 1
 
 Rules:
 1. The mean is over exactly two axes, or an adaptive pool to one pixel.
-2. Maps of fewer than `LEAST_TERMS` values stay as they are.
+2. The map has at least `least_terms` values.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.fx import Node
@@ -22,14 +23,20 @@ from edgekit.program import Program, arguments
 
 _aten = torch.ops.aten
 
-LEAST_TERMS = 64
-"""Below this a sum in one go loses less than two bits."""
 
-
+@dataclass(frozen=True, slots=True)
 class StagedMean:
-    """Takes means over two axes one axis at a time."""
+    """Takes means over two axes one axis at a time.
 
-    name = "staged-mean"
+    Attributes:
+        least_terms: Values of a map below which a sum in one go is good enough: of 64 it loses less than two bits.
+    """
+
+    least_terms: int = 64
+
+    @property
+    def name(self) -> str:
+        return "staged-mean"
 
     def __call__(self, program: Program, log: Log) -> None:
         for node in list(program.graph.nodes):
@@ -38,7 +45,7 @@ class StagedMean:
                 continue
             source = arguments(node)["self"]
             sides = source.meta["val"].shape
-            if sides[axes[0]] * sides[axes[1]] < LEAST_TERMS:
+            if sides[axes[0]] * sides[axes[1]] < self.least_terms:
                 continue
             _stage(program, node, source, axes)
             log.fired[self.name] += 1

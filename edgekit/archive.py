@@ -22,8 +22,6 @@ from typing import Any, BinaryIO
 
 import torch
 
-from edgekit.intake.user_code import first_paragraph
-
 OPERATOR = re.compile(r"torch\.ops\.aten\.(?!from_file)\w+\.\w+|_operator\.\w+|torch\.sym_\w+|math\.\w+")
 
 SIZES = frozenset(
@@ -65,6 +63,9 @@ SIZES = frozenset(
 
 TREES = frozenset({"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None})
 
+LONGEST = 80
+"""Characters of a file's own words that are shown."""
+
 PLAIN_NODES = (ast.Expression, ast.Constant, ast.keyword, ast.Load, ast.UnaryOp, ast.USub)
 
 
@@ -101,8 +102,14 @@ def stored_as_pickle(entries: dict[str, Any]) -> str | None:
     """Whether the list of stored tensors has an entry that is not plain bytes."""
     for name, entry in entries.items():
         if entry["use_pickle"] or "custom_obj" in entry["path_name"] or "opaque_obj" in entry["path_name"]:
-            return f"{first_paragraph(str(name))!r} is stored as a pickle"
+            return f"{brief(str(name))!r} is stored as a pickle"
     return None
+
+
+def brief(text: str) -> str:
+    """A file's own words on one line, cut when long."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= LONGEST else f"{joined[:LONGEST]} …"
 
 
 def is_plain_pickle(content: bytes) -> bool:
@@ -123,9 +130,9 @@ def suspicious(value: Any) -> Iterator[str]:
         return
     for key, item in value.items():
         if key == "target" and isinstance(item, str) and not OPERATOR.fullmatch(item):
-            yield f"it calls {first_paragraph(item)!r}, which is no ATen operator"
+            yield f"it calls {brief(item)!r}, which is no ATen operator"
         elif key == "expr_str" and not is_size(item):
-            yield f"it has a size that is no plain expression: {first_paragraph(str(item))!r}"
+            yield f"it has a size that is no plain expression: {brief(str(item))!r}"
         elif key in {"in_spec", "out_spec"} and isinstance(item, str) and item and not is_tree(json.loads(item)):
             yield f"its {key[:-5]}puts are put together by a class of their own"
         else:
