@@ -125,6 +125,7 @@ def test_a_dry_run_knows_what_is_in_the_cache(warm: tuple[str, ...], run: Run) -
     ]
 
 
+@pytest.mark.slow
 def test_a_backbone_is_exported_with_all_its_maps(run: Run) -> None:
     result = run("export", "parnet_cifar_w32", "--features", "--format", "onnx")
 

@@ -97,6 +97,7 @@ def no(run: Run, copy: Copy, code: int, message: str) -> None:
     assert {path.name: path.read_bytes() for path in copy.folder.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_network_that_is_off_by_a_hundredth_in_one_channel_fails(run: Run, copy: Copy, tmp_path: Path) -> None:
     """The negative twin: a file that is well made, with a manifest that vouches for it, of very nearly the network."""
     model = build("parcnetv2_xt", None)

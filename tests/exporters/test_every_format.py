@@ -20,6 +20,7 @@ Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
 every_format = pytest.mark.parametrize("name", EXPORTERS)
 
 
+@pytest.mark.slow
 @every_format
 def test_the_bytes_do_not_depend_on_what_the_process_did_before(
     name: str, tiny_artifact: Artifact, sliver_artifact: Artifact, sliver_of_a_fresh_process: Path

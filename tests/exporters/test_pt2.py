@@ -205,6 +205,7 @@ def test_what_torch_cannot_export_is_the_converters_failure(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_exports_it_again_and_verifies_both(tmp_path: Path) -> None:
     def call(*line: str) -> str:
         result = CliRunner().invoke(cli, line, prog_name="edgekit", catch_exceptions=False)

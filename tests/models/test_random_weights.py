@@ -98,6 +98,7 @@ SAMPLE = (  # a tensor of every kind, at both ends of the network
 )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_one_percent_in_one_channel_shows_through_all_of_parcnetv2() -> None:
     model = build("parcnetv2_xt").eval()

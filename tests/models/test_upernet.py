@@ -95,6 +95,7 @@ def test_macs_are_the_papers_without_the_auxiliary_head_and_with_kept_kernels(
     assert paper_off is None or abs(paper_off) < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "policy", "macs"), DEPLOYED, ids=[f"{row[0]}-{row[1]}" for row in DEPLOYED])
 def test_macs_of_the_deployed_path_at_512(name: str, policy: str | None, macs: int) -> None:
     assert count_macs(on_meta(name, policy), torch.empty(1, 3, 512, 512, device="meta")) == macs

@@ -118,6 +118,7 @@ def test_only_for_tflite() -> None:
     assert asks == {"tflite"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 12), ROW, (1, 3, 1, 1, 12)])
 def test_converter_needs_it(tmp_path: Path, shape: Shape, bias: bool) -> None:
