@@ -108,6 +108,14 @@ def test_limits_choose_which_kernels_are_worth_it(rewrite: Toeplitz, fires: bool
     assert bool(log.fired) is fires
 
 
+def test_matrices_that_would_take_too_much_are_left_with_a_reason() -> None:
+    log = Log()
+    layer = nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4)
+    Toeplitz(taps=3, most_bytes=4 * 7 * 7 * 4 - 1)(clone(network(layer)), log)
+    assert not log.fired
+    assert [refusal.reason for refusal in log.declined] == ["the matrices would take 0 MiB"]
+
+
 def test_a_matrix_with_one_wrong_tap_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments: object) -> Tensor:
         matrix = banded(*arguments)  # type: ignore[arg-type]

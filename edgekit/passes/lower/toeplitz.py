@@ -10,7 +10,7 @@ in the runtime's matrix product instead of a loop over taps. What it costs is co
 Rules:
 1. The convolution is depthwise, one-dimensional, with a constant weight and no padding mode but zero.
 2. It has at least `taps` taps, and at least `share` times as many as the side it slides along.
-3. The side is at least `side`.
+3. The side is at least `side`, and the matrices take no more than `most_bytes`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments, constant, insert_constant, pair
+from edgekit.program import Program, arguments, constant, insert_constant, module_path, pair
 
 _aten = torch.ops.aten
 
@@ -33,11 +33,13 @@ class Toeplitz:
         taps: Fewest taps of a kernel worth it.
         side: Shortest side of a map worth it, in pixels.
         share: Fewest taps for each pixel of that side.
+        most_bytes: Most memory for the matrices of one kernel, which grows with the square of the side.
     """
 
     taps: int
     side: int = 1
     share: float = 0.0
+    most_bytes: int = 16 << 20
 
     @property
     def name(self) -> str:
@@ -48,6 +50,11 @@ class Toeplitz:
             weight = constant(program, arguments(node)["weight"])
             axis = None if weight is None else long_axis(node, weight)
             if weight is None or axis is None or not self._worth(node, weight, axis):
+                continue
+            sides = arguments(node)["input"].meta["val"].shape[axis] * node.meta["val"].shape[axis]
+            needed = weight.shape[0] * sides * weight.element_size()
+            if needed > self.most_bytes:
+                log.decline(self.name, module_path(node), f"the matrices would take {needed >> 20} MiB")
                 continue
             _rewrite(program, node, weight, axis)
             log.fired[self.name] += 1
