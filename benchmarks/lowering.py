@@ -43,7 +43,9 @@ model, folder = built.model, Path(sys.argv[2])
 example = (torch.zeros(plan.inputs[0].shape),)
 torch.onnx.export(model, example, dynamo=True, verbose=False).save(str(folder / "default.onnx"))
 import openvino
-openvino.save_model(openvino.convert_model(model, example_input=example), str(folder / "default.xml"), False)
+made = openvino.convert_model(torch.export.export(model, example), input=[list(example[0].shape)])
+made.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])  # or it computes in bf16 where it can
+openvino.save_model(made, str(folder / "default.xml"), False)
 import litert_torch
 litert_torch.convert(model, example).export(str(folder / "default.tflite"))
 """

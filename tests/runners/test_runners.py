@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from edgekit.artifact import TensorSpec
+from edgekit.capture import capture
 from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
 from edgekit.exporters import EXPORTERS
-from edgekit.exporters.base import Candidate
+from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.network import Network
 from edgekit.runners import RUNNERS, load
 
@@ -177,6 +180,24 @@ def test_a_runtime_that_a_newer_edgekit_added_is_named(tmp_path: Path) -> None:
         ArtifactError, match=r"^net\.mnn is for runtime 'mnn', which this edgekit does not know\. Update"
     ):
         load("mnn", tmp_path / "net.mnn")
+
+
+class Scaled(nn.Module):
+    """A reshape, then a factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(3, True).mean(2, True).reshape(1, 8) * 2.0
+
+
+def test_names_that_openvino_adds_are_not_the_networks(tmp_path: Path) -> None:
+    """When it moves a factor through a reshape, the output gets the reshape's names besides its own."""
+    inputs, outputs = (TensorSpec(name="input", shape=(1, 8, 4, 4)),), (TensorSpec(name="logits", shape=(1, 8)),)
+    program = capture(Scaled().eval(), inputs[0].shape)
+    (candidate,) = EXPORTERS["openvino"].load()(program, ExportSpec(inputs, outputs, {}), tmp_path, "net")
+    with load("openvino", candidate.files[0]) as runner:
+        assert [spec.name for spec in (*runner.inputs, *runner.outputs)] == ["input", "logits"]
+        given = image(1, 8, 4, 4)
+        np.testing.assert_allclose(runner.run({"input": given})["logits"], 2 * given.mean((2, 3)), rtol=1e-4, atol=1e-6)
 
 
 @FORMATS
