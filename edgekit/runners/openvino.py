@@ -19,8 +19,9 @@ class OpenVinoRunner:
     def __init__(self, model: Any, compiled: Any) -> None:
         self._model: Any = model
         self._request: Any = compiled.create_infer_request()
-        self.inputs = tuple(_spec(port) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        # The compiled model may have more names for a port, those of nodes that were merged into it.
+        self.inputs = tuple(_spec(port) for port in model.inputs)
+        self.outputs = tuple(_spec(port) for port in model.outputs)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
         check_inputs(self.inputs, inputs)
