@@ -54,8 +54,14 @@ def spawn() -> Iterator[Spawn]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, code: str = "", env: dict[str, str] | None = None, **options: Any) -> Any:
-        # `code` runs in the new process before the command does.
-        script = f"{code}\nfrom edgekit.cli import cli\ncli(prog_name='edgekit')"
+        # `code` runs in the new process before the command does. A job in the background ignores Ctrl-C and hands that
+        # on; what is tested is a command in the foreground.
+        signals = (
+            "import signal\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        )
+        script = f"{signals}\n{code}\nfrom edgekit.cli import cli\ncli(prog_name='edgekit')"
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
             [sys.executable, "-c", script, *map(str, arguments)],
