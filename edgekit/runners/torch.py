@@ -44,7 +44,7 @@ class TorchRunner:
         with torch.no_grad(), _threads(self._threads):
             result = self._module(*given)
         tensors = (result,) if isinstance(result, Tensor) else tuple(result)
-        return {spec.name: np.array(value) for spec, value in zip(self.outputs, tensors, strict=True)}
+        return {spec.name: value.numpy().copy() for spec, value in zip(self.outputs, tensors, strict=True)}
 
     def metadata(self) -> dict[str, str]:
         return dict(self._metadata)
