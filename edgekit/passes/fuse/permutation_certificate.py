@@ -26,9 +26,9 @@ from edgekit.errors import ParityError
 from edgekit.numerics import EQUAL_DB
 from edgekit.passes.fuse.certificate import interpret, measure, source_line
 from edgekit.passes.fuse.orders import LAYERS, PASSING, Order
-from edgekit.passes.fuse.reader import SPLITS, Reader, pair, shape_of
+from edgekit.passes.fuse.reader import SPLITS, Reader, shape_of
 from edgekit.passes.fuse.shuffles import Shuffle
-from edgekit.program import arguments, is_getitem, module_path
+from edgekit.program import arguments, is_getitem, module_path, pair
 
 LARGEST = 8
 """Inputs are whole numbers from 1 to this, with either sign."""

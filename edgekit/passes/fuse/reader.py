@@ -1,6 +1,5 @@
 """What can be asked about the nodes of a program: constants, shapes, and where a value has its channels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.passes.fuse.affine import ONE, Pair
+from edgekit.passes.fuse.affine import ONE
 from edgekit.passes.fuse.forms import Layout
 from edgekit.program import Program, constant, module_path
 
@@ -92,8 +91,3 @@ def _axis(node: Node, known: dict[Node, int]) -> int:
         if operand.op != "get_attr" and shape_of(operand) == shape_of(node):
             return known[operand]
     return rank - 1 if rank == 3 or any(user.target in _LAST for user in node.users) else 1
-
-
-def pair(value: Sequence[int] | int) -> Pair:
-    """A two-sided argument that may have been given once for both sides."""
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))

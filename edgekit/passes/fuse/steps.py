@@ -20,8 +20,8 @@ from torch.fx import Node
 from edgekit.passes.fuse import affine
 from edgekit.passes.fuse.affine import Operator
 from edgekit.passes.fuse.forms import Apply, Rows, Stack, Step, Sum
-from edgekit.passes.fuse.reader import SPLITS, NotLinearError, Reader, pair, shape_of
-from edgekit.program import arguments, is_getitem
+from edgekit.passes.fuse.reader import SPLITS, NotLinearError, Reader, shape_of
+from edgekit.program import arguments, is_getitem, pair
 
 _aten = torch.ops.aten
 
