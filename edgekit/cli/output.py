@@ -15,7 +15,7 @@ from edgekit.quiet import own_stderr
 
 JSON_SCHEMA_VERSION = 2
 
-FILE_WIDTH = 140
+FILE_WIDTH = 160
 """Columns of a table that goes to no terminal."""
 
 WIDE = 130
