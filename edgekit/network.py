@@ -27,7 +27,7 @@ from edgekit.models.build import fit_backbone, settle
 from edgekit.models.cards import CARDS
 from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import load_weights, random_weights
-from edgekit.numerics import BEST_NOISE_DB
+from edgekit.numerics import ONE_ROUNDING_DB
 from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.fuse import Fuse, FuseOptions
 from edgekit.passes.lower import LOWERINGS
@@ -117,7 +117,7 @@ def rewrite(
     cases = [case for case in against.cases if case.name in PROBES]
     probes = tuple(tuple(torch.from_numpy(image) for image in case.inputs) for case in cases)
     noise_db = ((case.outputs[index].noise_db for case in cases) for index in range(len(against.outputs)))
-    gates_db = tuple(min(*values, BEST_NOISE_DB) for values in noise_db)
+    gates_db = tuple(min(*values, ONE_ROUNDING_DB) for values in noise_db)
     proven = Proven(captured, tuple(expected.values for case in cases for expected in case.outputs))
     programs, certificates = {"capture": captured}, []
     for name, passes in stages.items():

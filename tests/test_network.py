@@ -77,7 +77,7 @@ def taken_through(rewriting: Scaling) -> Network:
 def test_every_output_is_held_to_the_precision_of_its_own() -> None:
     network = taken_through(Scaling("conv.bias", 1.0))
     exact, noisy = network.gates_db
-    assert exact == 130.0
+    assert exact > 130.0
     assert 80.0 < noisy < exact - 20.0
     assert [len(probe) for probe in network.probes] == [2, 2]
     assert len(network.proven.outputs) == 4

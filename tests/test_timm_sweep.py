@@ -32,7 +32,7 @@ def sweep() -> ModuleType:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("index", range(5))
 def test_sample_is_verified_in_every_format(sweep: ModuleType, index: int) -> None:
-    assert set(EXPORTERS) == set(FORMATS)
+    assert set(EXPORTERS) - {"pt2"} == set(FORMATS)  # torch's own file is no other format
     name = sweep.SAMPLE[index]
     worst, failures = sweep.attempt(name, (1, 3, SIDE, SIDE), FORMATS)
     assert failures == {}, name
