@@ -96,6 +96,13 @@ def pair(value: Sequence[int] | int) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
+def is_depthwise(convolution: Node, weight: Tensor) -> bool:
+    """Whether a `conv2d` of (N, C, H, W), C > 1, has one kernel for each channel."""
+    given = arguments(convolution)
+    sides = given["input"].meta["val"].shape
+    return len(sides) == 4 and bool(given["groups"] == sides[1] == weight.shape[0] > 1)
+
+
 def operator_counts(program: Program) -> Counter[str]:
     """How often each operator occurs."""
     return Counter(operator_name(node) for node in operators(program))

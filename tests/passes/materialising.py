@@ -45,6 +45,14 @@ def random_network(policy: str, shape: Shape) -> tuple[nn.Module, Program]:
     return model, capture(model, shape)
 
 
+def before_gelu(layer: nn.Module, shape: Shape) -> Program:
+    """A layer with weights from seeds, and a GELU behind it."""
+    with torch.no_grad():
+        for index, parameter in enumerate(layer.parameters()):
+            parameter.copy_(image(tuple(parameter.shape), seed=index + 1))
+    return capture(nn.Sequential(layer, nn.GELU()).eval(), shape)
+
+
 class Function(nn.Module):
     """A function of the input and of weights of the given shapes, which are not all alike."""
 

@@ -7,22 +7,14 @@ import torch
 from torch import nn
 
 from edgekit.artifact import Shape
-from edgekit.capture import capture
 from edgekit.errors import ParityError
 from edgekit.passes.base import Log, apply, prove
 from edgekit.passes.lower.kernel_pieces import KernelPieces, row_groups
-from edgekit.program import Program, arguments, clone, constant, operator_counts, operators
-from tests.passes.materialising import EXACT_DB, image, probes, proved
+from edgekit.program import arguments, clone, constant, operator_counts, operators
+from tests.passes.materialising import EXACT_DB, before_gelu, probes, proved
 
 ATEN = torch.ops.aten
 SHAPE: Shape = (2, 4, 9, 11)
-
-
-def network(layer: nn.Module) -> Program:
-    with torch.no_grad():
-        for index, parameter in enumerate(layer.parameters()):
-            parameter.copy_(image(tuple(parameter.shape), seed=index + 1))
-    return capture(nn.Sequential(layer, nn.GELU()).eval(), SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +30,7 @@ def network(layer: nn.Module) -> Program:
     ],
 )
 def test_a_kernel_of_many_taps_is_a_sum_of_kernels_of_few(layer: nn.Conv2d, pieces: int) -> None:
-    program = network(layer)
+    program = before_gelu(layer, SHAPE)
     proven, certificate = proved(KernelPieces(limit=25), prove(program, probes(SHAPE)), SHAPE, EXACT_DB)
     after = proven.program
 
@@ -83,7 +75,7 @@ def test_every_row_is_in_one_group_and_every_group_is_evenly_spaced_about_the_mi
 )
 def test_what_cannot_be_taken_apart_stays_with_a_reason(layer: nn.Module, reason: str) -> None:
     log = Log()
-    KernelPieces(limit=25)(clone(network(layer)), log)
+    KernelPieces(limit=25)(clone(before_gelu(layer, SHAPE)), log)
     assert not log.fired
     assert [refusal.reason for refusal in log.declined] == [reason]
 
@@ -97,13 +89,13 @@ def test_what_cannot_be_taken_apart_stays_with_a_reason(layer: nn.Module, reason
 )
 def test_other_convolutions_are_no_business_of_it(layer: nn.Module) -> None:
     log = Log()
-    KernelPieces(limit=25)(clone(network(layer)), log)
+    KernelPieces(limit=25)(clone(before_gelu(layer, SHAPE)), log)
     assert not log.fired
     assert not log.declined
 
 
 def test_a_row_in_the_wrong_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.passes.lower.kernel_pieces.row_groups", lambda *_: ((2, 3, 4), (1, 5), (1, 5)))
-    program = network(nn.Conv2d(4, 4, 7, padding=3, groups=4))
+    program = before_gelu(nn.Conv2d(4, 4, 7, padding=3, groups=4), SHAPE)
     with pytest.raises(ParityError, match="Pass 'kernel-pieces' changed the network"):
         apply(KernelPieces(limit=25), prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)

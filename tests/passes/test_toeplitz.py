@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from edgekit.artifact import Certificate, Shape
@@ -12,16 +11,9 @@ from edgekit.errors import ParityError
 from edgekit.passes.base import Log, apply, prove
 from edgekit.passes.lower.toeplitz import Toeplitz, banded
 from edgekit.program import Program, clone, constants, operator_counts
-from tests.passes.materialising import EXACT_DB, Function, image, probes, proved
+from tests.passes.materialising import EXACT_DB, Function, before_gelu, image, probes, proved
 
 SHAPE: Shape = (2, 4, 9, 7)
-
-
-def network(layer: nn.Module) -> Program:
-    with torch.no_grad():
-        for index, parameter in enumerate(layer.parameters()):
-            parameter.copy_(image(tuple(parameter.shape), seed=index + 1))
-    return capture(nn.Sequential(layer, nn.GELU()).eval(), SHAPE)
 
 
 def lowered(program: Program, rewrite: Toeplitz) -> tuple[Program, Certificate]:
@@ -41,7 +33,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_long_kernel_is_a_matrix_product(layer: nn.Conv2d) -> None:
-    program = network(layer)
+    program = before_gelu(layer, SHAPE)
     after, certificate = lowered(program, Toeplitz(taps=3))
 
     counts = operator_counts(after)
@@ -80,7 +72,7 @@ def test_the_matrix_holds_the_kernels_own_numbers_along_its_diagonals() -> None:
 )
 def test_other_convolutions_stay(layer: nn.Module) -> None:
     log = Log()
-    Toeplitz(taps=1)(clone(network(layer)), log)
+    Toeplitz(taps=1)(clone(before_gelu(layer, SHAPE)), log)
     assert not log.fired
 
 
@@ -104,14 +96,14 @@ def test_a_computed_kernel_stays() -> None:
 )
 def test_limits_choose_which_kernels_are_worth_it(rewrite: Toeplitz, fires: bool) -> None:
     log = Log()
-    rewrite(clone(network(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4))), log)
+    rewrite(clone(before_gelu(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4), SHAPE)), log)
     assert bool(log.fired) is fires
 
 
 def test_matrices_that_would_take_too_much_are_left_with_a_reason() -> None:
     log = Log()
     layer = nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4)
-    Toeplitz(taps=3, most_bytes=4 * 7 * 7 * 4 - 1)(clone(network(layer)), log)
+    Toeplitz(taps=3, most_bytes=4 * 7 * 7 * 4 - 1)(clone(before_gelu(layer, SHAPE)), log)
     assert not log.fired
     assert [refusal.reason for refusal in log.declined] == ["the matrices would take 0 MiB"]
 
@@ -123,6 +115,6 @@ def test_a_matrix_with_one_wrong_tap_is_found(monkeypatch: pytest.MonkeyPatch) -
         return matrix
 
     monkeypatch.setattr("edgekit.passes.lower.toeplitz.banded", wrong)
-    program = network(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4))
+    program = before_gelu(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4), SHAPE)
     with pytest.raises(ParityError, match="Pass 'toeplitz' changed the network"):
         apply(Toeplitz(taps=3), prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments, constant, insert_constant, module_path, pair
+from edgekit.program import Program, arguments, constant, insert_constant, is_depthwise, module_path, pair
 
 _aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ class KernelPieces:
     def __call__(self, program: Program, log: Log) -> None:
         for node in program.graph.find_nodes(op="call_function", target=_aten.conv2d.default):
             weight = constant(program, arguments(node)["weight"])
-            if weight is None or not _is_depthwise(node, weight) or weight[0].numel() <= self.limit:
+            if weight is None or not is_depthwise(node, weight) or weight[0].numel() <= self.limit:
                 continue
             reason = self._why_not(node, weight)
             if reason:
@@ -70,11 +70,6 @@ def row_groups(rows: int, columns: int, limit: int) -> tuple[tuple[int, ...], ..
     reach = min((limit // columns - 1) // 2, middle)
     pairs = ((middle - step, middle + step) for step in range(reach + 1, middle + 1))
     return (tuple(range(middle - reach, middle + reach + 1)), *pairs)
-
-
-def _is_depthwise(node: Node, weight: Tensor) -> bool:
-    channels = arguments(node)["input"].meta["val"].shape[1]
-    return bool(arguments(node)["groups"] == channels == weight.shape[0] and channels > 1)
 
 
 def _rewrite(program: Program, node: Node, weight: Tensor, groups: tuple[tuple[int, ...], ...]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments, constant, insert_constant, module_path, pair
+from edgekit.program import Program, arguments, constant, insert_constant, is_depthwise, module_path, pair
 
 _aten = torch.ops.aten
 
@@ -67,8 +67,7 @@ class Toeplitz:
 def long_axis(node: Node, weight: Tensor) -> int | None:
     """The axis (2 or 3) along which a one-dimensional depthwise kernel lies; None for any other convolution."""
     given = arguments(node)
-    channels = given["input"].meta["val"].shape[1]
-    if given["input"].meta["val"].ndim != 4 or not given["groups"] == channels == weight.shape[0] or channels == 1:
+    if not is_depthwise(node, weight):
         return None
     short = [axis for axis in (2, 3) if weight.shape[axis] == 1]
     if len(short) != 1:
