@@ -48,6 +48,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
+        "bench": frozenset({"runners"}),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
