@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "targets": "edgekit.cli.targets:targets",
+        "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",
     }
 )
