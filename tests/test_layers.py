@@ -48,7 +48,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
-        "bench": frozenset({"runners"}),
+        "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -63,11 +63,12 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bundle", "cache", "exporters", "files", "inspection", "network"),
+                *("bench", "bundle", "cache", "exporters", "files", "inspection", "network"),
                 *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
             }
         ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""
