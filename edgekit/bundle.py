@@ -1,6 +1,7 @@
 """The bundle: the folder a command leaves, and the manifest that says what is in it and how it came to be."""
 
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +32,22 @@ class Stage(Struct, frozen=True, kw_only=True):
     name: str
     seconds: float
     cached: bool
+
+
+class Progress(Protocol):
+    """Whoever watches something that takes its time."""
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        ...
+
+    def end(self, stage: Stage) -> None:
+        """A stage is done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
 
 
 class Member(Struct, frozen=True, kw_only=True):

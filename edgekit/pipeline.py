@@ -11,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
+from edgekit.bench.store import carry_over
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
     Manifest,
     Member,
+    Progress,
     Stage,
     check_place,
     write_manifest,
@@ -42,22 +44,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
-
-
-class Progress(Protocol):
-    """Whoever watches an export."""
-
-    def begin(self, stage: str) -> None:
-        """A stage starts."""
-        ...
-
-    def end(self, stage: Stage) -> None:
-        """A stage is done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        ...
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +171,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             stages=tuple(clock.stages),
         )
         write_manifest(manifest, folder)
+        carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
 
 

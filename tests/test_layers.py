@@ -50,7 +50,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
-        "bench": frozenset({"runners"}),
+        "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -65,7 +65,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
+                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
                 *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
             }
         ),
@@ -76,6 +76,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""
@@ -200,7 +201,9 @@ def test_data_flows_one_way() -> None:
 
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
-    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"fused", "network", "plan"}
+    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
+        *("fused", "network", "plan", "tune")
+    }
 
 
 PLANTED = {

@@ -20,6 +20,7 @@ settle_environment()
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "bench": "edgekit.cli.bench:bench",
         "export": "edgekit.cli.export:export",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
@@ -144,6 +145,7 @@ def cli() -> None:
     \b
     edgekit export parcnetv2_t --target arm     make a bundle
     edgekit verify edgekit-out/parcnetv2_t-224-arm
+    edgekit bench                               how fast the newest one is, and how far to trust that
     edgekit models                              what can be exported
     edgekit targets                             for which boards
 

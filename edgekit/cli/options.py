@@ -65,6 +65,22 @@ class Duration(click.ParamType[float]):
         return float(int(written[1]) * {"s": 1, "m": 60, "h": 3600}[written[2] or "s"])
 
 
+class CpuList(click.ParamType[tuple[int, ...]]):
+    """0,2 or 4-7, as the kernel writes lists of processors."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        found: set[int] = set()
+        for part in str(value).split(","):
+            first, dash, last = part.partition("-")
+            ends = (first, last if dash else first)
+            if not all(end.isdecimal() and len(end) < 5 for end in ends) or int(ends[0]) > int(ends[1]):
+                self.fail(f"{value!r} is no list of processors. Write 0,2 or 4-7.", param, ctx)
+            found.update(range(int(ends[0]), int(ends[1]) + 1))
+        return tuple(sorted(found))
+
+
 def asked_sizes(ctx: click.Context, param: click.Parameter, sizes: tuple[tuple[str, Shape], ...]) -> Asked:  # noqa: ARG001
     """What --input asks for: one size, or one for each name."""
     if not sizes:
@@ -101,6 +117,20 @@ def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str
     from edgekit.exporters import EXPORTERS
 
     return [CompletionItem(name) for name in EXPORTERS if name.startswith(incomplete)]
+
+
+def complete_runtimes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Runtimes for the shell."""
+    from edgekit.runners import RUNNERS
+
+    return [CompletionItem(name) for name in RUNNERS if name.startswith(incomplete)]
+
+
+def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Measuring profiles for the shell."""
+    from edgekit.bench.profiles import PROFILES
+
+    return [CompletionItem(name, help=one.summary) for name, one in PROFILES.items() if name.startswith(incomplete)]
 
 
 def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
