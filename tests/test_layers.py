@@ -49,7 +49,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
         "bench": frozenset({"runners"}),
-        "targets": frozenset(),
+        "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
