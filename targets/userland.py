@@ -1,7 +1,7 @@
 """Userlands: folders in which programs of an ARM board run under user-mode emulation.
 
 One is built when it is first needed, without root and without touching the host's packages: Debian 12's Python and
-numpy, unpacked, and the wheels of the inference runtimes. Everything is pinned by SHA-256 in `userlands/*.toml`, so that
+numpy, unpacked, and the wheels of the inference runtimes. All is pinned by SHA-256 in `userlands/*.toml`, so that
 a count of instructions means the same program next year.
 """
 
