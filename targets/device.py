@@ -7,13 +7,16 @@ from typing import Any, Self
 import msgspec
 
 from edgekit.errors import MisuseError
+from edgekit.targets.adb import AdbShell
 from edgekit.targets.address import Address, parse_address
 from edgekit.targets.answer import Answer
 from edgekit.targets.job import Facts, Job, Record
-from edgekit.targets.link import Link
-from edgekit.targets.near import LocalLink, QemuLink
+from edgekit.targets.link import Link, Order, Progress
+from edgekit.targets.local import LocalShell
 from edgekit.targets.parcel import pack
-from edgekit.targets.userland_build import Progress
+from edgekit.targets.qemu import QemuLink
+from edgekit.targets.served import ServedLink
+from edgekit.targets.ssh import SshShell
 
 PROBE_SECONDS = 120.0
 
@@ -21,8 +24,10 @@ Connect = Callable[[Address, Progress], Link]
 
 LINKS: Mapping[str, Connect] = MappingProxyType(
     {
-        "local": lambda address, _: LocalLink(address),
+        "adb": lambda address, progress: ServedLink(AdbShell(address), progress),
+        "local": lambda address, progress: ServedLink(LocalShell(address), progress),
         "qemu": QemuLink,
+        "ssh": lambda address, progress: ServedLink(SshShell(address), progress),
     }
 )
 """Kind of address to what connects."""
@@ -77,7 +82,7 @@ class Device:
         Raises:
             DeviceError: It does not answer.
         """
-        (event,) = self._link.run("probe", marks="", timeout_s=PROBE_SECONDS)
+        (event,) = self._link.run("probe", order=Order(timeout_s=PROBE_SECONDS))
         return self._facts(event["facts"])
 
     def run(self, job: Job) -> Record:
@@ -95,7 +100,8 @@ class Device:
         folder = self._send(job)
         marks = f"{folder}/marks" if job.measure == "instructions" else ""
         answer = Answer(job)
-        for event in self._link.run("run", folder, "blobs", marks=marks, timeout_s=job.timeout_s):
+        order = Order(timeout_s=job.timeout_s, marks=marks, governor=job.governor)
+        for event in self._link.run("run", folder, "blobs", order=order):
             answer.take(event)
         if marks:
             answer.take_marks(self._link.fetch(marks).decode())

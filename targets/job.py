@@ -40,7 +40,8 @@ class Job:
         warmup: Runs before that, beyond the one on each case.
         threads: How many each runtime may use. Instructions are counted with one thread, or they count waiting too.
         outputs: Whether the tensors come back.
-        timeout_s: When the device is taken for dead, in seconds for the whole job.
+        governor: Of the clocks while the job runs, such as `performance`; put back afterwards. "" leaves it alone.
+        timeout_s: When the device is taken for dead, in seconds for the whole job, waiting for others included.
     """
 
     tasks: tuple[Task, ...]
@@ -49,6 +50,7 @@ class Job:
     warmup: int = 2
     threads: int = 1
     outputs: bool = True
+    governor: str = ""
     timeout_s: float = 3600.0
 
 

@@ -3,20 +3,38 @@
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 
 from edgekit.errors import DeviceError, first_line
 from edgekit.targets.address import Address
 
-Events = Iterator[dict[str, object]]
+Events = Iterator[dict[str, Any]]
 Content = Path | bytes
+Progress = Callable[[str], None]
+"""Gets a line for each thing that takes its time."""
 
 TAIL_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How the runner is to be started.
+
+    Attributes:
+        timeout_s: Seconds after which it is ended.
+        marks: File that takes the marks of an instruction counter; "" for no counting.
+        governor: Of the clocks, for the time it runs; "" leaves them alone.
+    """
+
+    timeout_s: float
+    marks: str = ""
+    governor: str = ""
 
 
 class Link(Protocol):
@@ -38,13 +56,8 @@ class Link(Protocol):
         """Reads a file of the session's folder."""
         ...
 
-    def run(self, *arguments: str, marks: str, timeout_s: float) -> "Events":
-        """Starts the runner with arguments, and gives its events as they come.
-
-        Args:
-            arguments: After the first, a command, names of files.
-            marks: File that takes the marks of an instruction counter; "" for no counting.
-            timeout_s: Seconds after which the runner is ended.
+    def run(self, *arguments: str, order: "Order") -> Events:
+        """Starts the runner with arguments, a command and names of files, and gives its events as they come.
 
         Raises:
             DeviceError: It ended before its time, or was ended.
@@ -89,7 +102,7 @@ def stream_events(address: Address, command: list[str], environment: Mapping[str
         last = "nothing"
         with watched(process, timeout_s) as expired:
             for line in process.stdout or ():
-                event = _decode(address, line)
+                event = decode_event(address, line)
                 last = str(event.get("event"))
                 yield event
             code = process.wait()
@@ -99,9 +112,10 @@ def stream_events(address: Address, command: list[str], environment: Mapping[str
             raise DeviceError(ending(address, code, last, tail(complaints)))
 
 
-def _decode(address: Address, line: bytes) -> dict[str, object]:
+def decode_event(address: Address, line: bytes) -> dict[str, Any]:
+    """The event that a line is."""
     try:
-        return msgspec.json.decode(line, type=dict[str, object])
+        return msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise DeviceError(f"{address.text} sent what is no event ({first_line(error)}): {line[:200]!r}") from error
 

@@ -6,13 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from edgekit.errors import EnvironmentProblemError, first_line
 from edgekit.files import staging
+from edgekit.targets.link import Progress
 from edgekit.targets.userland import (
     USERLANDS,
     Pins,
@@ -27,8 +28,6 @@ from edgekit.targets.userland import (
 APT_HELPER = Path("/usr/lib/apt/apt-helper")
 MIRROR_VARIABLE = "EDGEKIT_DEBIAN_MIRROR"
 CORES = 4
-
-Progress = Callable[[str], None]
 
 
 def build_userland(name: str, progress: Progress) -> Path:
