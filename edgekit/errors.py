@@ -13,6 +13,7 @@
     `-- EnvironmentProblemError     3   the machine lacks something
         |-- MissingExtraError       3   a package of an optional extra is not installed
         |-- OutputError             3   the output folder cannot be written
+        |-- DeviceError             3   a device that cannot be reached, was lost, or broke off
         `-- ConverterError          3   a third-party converter failed on a program it should take
 
 A message names the thing, the reason and the next step. Exit code 130 means the user pressed Ctrl-C.
@@ -102,6 +103,10 @@ class MissingExtraError(EnvironmentProblemError):
 
 class OutputError(EnvironmentProblemError):
     """The output folder cannot be written."""
+
+
+class DeviceError(EnvironmentProblemError):
+    """A device cannot be reached, was lost, or broke off."""
 
 
 class ConverterError(EnvironmentProblemError):

@@ -51,7 +51,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
         "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
-        "targets": frozenset(),
+        "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
