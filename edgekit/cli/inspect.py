@@ -67,7 +67,7 @@ def means_bundle(what: str) -> bool:
     return has_manifest or (os.path.isdir(what) and what not in CARDS)  # noqa: PTH112
 
 
-def refuse_options(bundle: str) -> None:
+def refuse_options(bundle: str, allowed: tuple[str, ...] = ("what", "as_json")) -> None:
     """Refuses the options that describe a network: what a bundle holds is settled.
 
     Raises:
@@ -79,8 +79,7 @@ def refuse_options(bundle: str) -> None:
     given = [
         option.opts[0]
         for option in context.command.params
-        if option.name not in ("what", "as_json")
-        and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if option.name not in allowed and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
         raise MisuseError(f"{bundle} is a bundle, which {given[0]} does not apply to. Name a model, or leave it out.")

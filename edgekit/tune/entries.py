@@ -14,20 +14,21 @@ RIGHT_DB = 100.0
 """A test network of three layers that is further from float64 than this computes something else."""
 
 
-def wrong_forms(contest: Contest, measured: Measured) -> dict[str, float]:
-    """The candidates whose outputs are not those of the group, with their SNR in dB."""
+def refused(contest: Contest, measured: Measured) -> dict[str, str]:
+    """The candidates that do not run, or whose outputs are not those of the group, with the reason."""
     compared = {name: compare_one(contest.expected[name], output).snr_db for name, output in measured.outputs.items()}
-    return {name: snr_db for name, snr_db in compared.items() if snr_db < RIGHT_DB}
+    wrong = {name: f"wrong: {snr_db:.1f} dB" for name, snr_db in compared.items() if snr_db < RIGHT_DB}
+    return {**measured.failures, **wrong}
 
 
-def entry(group: KernelGroup, measured: Measured, wrong: Mapping[str, float]) -> Entry | None:
-    """What a measurement says of a group; None where every form was wrong.
+def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) -> Entry | None:
+    """What a measurement says of a group; None where no form can be used.
 
     Of forms that nothing tells apart the one with the smallest constants is chosen, as trained first.
     """
     ways = candidates(group)
-    right = [name for name in ways if name in measured.costs and name not in wrong]
-    if not right:
+    right = [name for name in ways if name in measured.costs and name not in refused]
+    if not right or EMPTY not in measured.costs:
         return None
     fastest = [name for name in measured.fastest if name in right]
     fastest = fastest or [min(right, key=lambda name: median(measured.costs[name]))]
