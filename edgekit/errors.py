@@ -8,7 +8,8 @@
     |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
     |-- CheckFailedError            1   the check itself failed: the result is not the same model
     |   |-- ParityError             1   outputs differ by more than float arithmetic explains
-    |   `-- ArtifactError           1   a file its own runtime does not load, or whose hash is not the manifest's
+    |   |-- ArtifactError           1   a file its own runtime does not load, or whose hash is not the manifest's
+    |   `-- BudgetError             1   a limit on size that no way of writing the network keeps
     `-- EnvironmentProblemError     3   the machine lacks something
         |-- MissingExtraError       3   a package of an optional extra is not installed
         |-- OutputError             3   the output folder cannot be written
@@ -75,6 +76,10 @@ class ParityError(CheckFailedError):
 
 class ArtifactError(CheckFailedError):
     """A file its own runtime does not load, or whose hash is not the one in the manifest."""
+
+
+class BudgetError(CheckFailedError):
+    """A limit that the user set and nothing keeps."""
 
 
 class EnvironmentProblemError(EdgekitError):

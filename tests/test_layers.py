@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "archive": frozenset(),
         "files": frozenset(),
         "inputs": frozenset(),
+        "kernel_group": frozenset(),
         "macs": frozenset(),
         "numerics": frozenset(),
         "quiet": frozenset(),
@@ -38,36 +39,44 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
         "pictures": frozenset({"inspection", "program"}),
-        "bundle": frozenset({"files"}),
+        "tuning": frozenset({"files", "kernel_group"}),
+        "bundle": frozenset({"files", "tuning"}),
         "cache": frozenset({"files"}),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
         "capture": frozenset({"program"}),
-        "passes": frozenset({"macs", "numerics", "program", "reference"}),
+        "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
         "runners": frozenset({"archive"}),
-        "bench": frozenset({"runners"}),
+        "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
-        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets"}),
+        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets", "tuning"}),
         "network": frozenset(
             {
                 *("cache", "capture", "inputs", "intake", "memory", "models", "numerics"),
-                *("passes", "plan", "program", "reference", "verify"),
+                *("passes", "plan", "program", "reference", "tuning", "verify"),
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bundle", "cache", "exporters", "files", "inspection", "network"),
+                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
                 *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
             }
         ),
+        "tune": frozenset(
+            {
+                *("bench", "cache", "capture", "exporters", "kernel_group", "network", "numerics", "passes"),
+                *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
+            }
+        ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""
@@ -192,7 +201,9 @@ def test_data_flows_one_way() -> None:
 
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
-    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"fused", "network", "plan"}
+    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
+        *("fused", "network", "plan", "tune")
+    }
 
 
 PLANTED = {
