@@ -47,8 +47,10 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "passes": frozenset({"macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
-        "runners": frozenset({"archive"}),
-        "bench": frozenset({"runners"}),
+        "litert": frozenset(),
+        "runners": frozenset({"archive", "litert"}),
+        "filegraph": frozenset({"archive", "macs", "program"}),
+        "bench": frozenset({"bundle", "filegraph", "quiet", "reference_file", "runners"}),
         "targets": frozenset(),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -79,6 +81,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "exporters": frozenset({"base"}),
         "runners": frozenset({"base"}),
+        "filegraph": frozenset({"base"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""

@@ -2,7 +2,8 @@
 
 An operator cannot be faster than its MACs at the rate of the fastest large matrix product, nor faster than its bytes at
 the bandwidth of the cache level that its data fits in (the roofline model, Williams et al. 2009, with one bandwidth for
-each size of the working set). Ceilings hold for one number of threads, and for the minute they were measured in.
+each size of the working set). Ceilings hold for one number of threads, and for the minute they were measured in. An
+algorithm that saves multiplications, such as Winograd's, can go beyond.
 """
 
 import math
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from edgekit.bench.microbenchmarks import SIDE, WORKING_SETS, Kernel, kernels
+from edgekit.bench.microbenchmarks import SIDES, WORKING_SETS, Kernel, kernels
 from edgekit.bench.rounds import one_round
 from edgekit.errors import EnvironmentProblemError
 
@@ -65,17 +66,31 @@ class Ceiling(Struct, frozen=True, kw_only=True):
 
 
 def measure_ceiling(
-    threads: int, rounds: int = ROUNDS, side: int = SIDE, working_sets: tuple[int, ...] = WORKING_SETS
+    threads: int, rounds: int = ROUNDS, sides: tuple[int, ...] = SIDES, working_sets: tuple[int, ...] = WORKING_SETS
 ) -> Ceiling:
     """Measures the ceiling for this many threads; takes a few seconds.
 
     Raises:
         EnvironmentProblemError: ONNX Runtime, in which memory passes are run, is not installed.
     """
-    made = kernels(threads, side, working_sets)
+    made = kernels(threads, sides, working_sets)
     calls = {number: kernel.call for number, kernel in enumerate(made)}
     times = [one_round(calls) for _ in range(WARM_UP + rounds)][WARM_UP:]
     return conclude(threads, made, {number: [taken[number] for taken in times] for number in calls})
+
+
+def higher(first: Ceiling, second: Ceiling) -> Ceiling:
+    """The better of two measurements of one machine, kernel by kernel: what disturbs only ever lowers them."""
+    return structs.replace(
+        first,
+        rounds=first.rounds + second.rounds,
+        products=tuple(
+            max(pair, key=lambda each: each.gmacs) for pair in zip(first.products, second.products, strict=True)
+        ),
+        bandwidths=tuple(
+            max(pair, key=lambda each: each.gbytes) for pair in zip(first.bandwidths, second.bandwidths, strict=True)
+        ),
+    )
 
 
 def conclude(threads: int, made: Sequence[Kernel], times: Mapping[int, Sequence[float]]) -> Ceiling:

@@ -97,7 +97,7 @@ CLAIMANTS: Mapping[str, Callable[[Sequence[OperatorTime], FileGraph], list[list[
 def _with_fused(claimed: list[list[str]], graph: FileGraph) -> list[tuple[str, ...]]:
     """Adds the nodes nobody claimed to the operator that computes what reads them, or else what they read."""
     owner = {name: number for number, names in enumerate(claimed) for name in names}
-    for node in reversed(graph.nodes.values()):
+    for node in reversed([*graph.nodes.values()]):
         readers = (name for result in node.results for name in graph.consumers.get(result, ()))
         found = owner.get(node.name, next((owner[name] for name in readers if name in owner), None))
         if found is not None:

@@ -113,7 +113,7 @@ def _fits(kind: str, kernel: str) -> bool:
 
 
 def in_order_of_sets(graph: FileGraph, own: set[str]) -> list[str]:
-    """The nodes in the order in which they run: by turns all that are ready for XNNPACK, and all that are not for it."""
+    """The nodes in the order in which they run: by turns all for XNNPACK that are ready, and all others that are."""
     waiting = list(graph.nodes.values())
     ready: set[str] = set()
     order: list[str] = []

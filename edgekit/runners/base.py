@@ -22,7 +22,7 @@ class OperatorTime:
     Attributes:
         name: As the runtime calls it.
         kind: The kernel, or at least the operator, as the runtime calls it.
-        times: Milliseconds in each run.
+        times: Milliseconds in each run, or their mean alone where the runtime tells no more.
         origins: Operators of the file it computes, where the runtime tells, in its own way of naming them.
         operands: Tensors it reads, where the runtime tells.
         results: Tensors it gives, where the runtime tells.
@@ -42,7 +42,8 @@ class Profile:
 
     Attributes:
         operators: In the order in which they ran.
-        times: Milliseconds that each whole run took while it was measured; measuring slows a runtime down.
+        times: Milliseconds that each whole run took while it was measured, or their mean alone, as with the operators;
+            measuring slows a runtime down.
     """
 
     operators: tuple[OperatorTime, ...]

@@ -33,7 +33,7 @@ def made(*, rates: Mapping[str, float], bandwidths: Mapping[int, float]) -> Ceil
 
 
 def test_every_runtime_is_measured_in_both_precisions_and_survives_json() -> None:
-    found = measure_ceiling(1, rounds=2, side=SIDE, working_sets=SETS)
+    found = measure_ceiling(1, rounds=2, sides=(SIDE,), working_sets=SETS)
     assert {(each.runtime, each.precision) for each in found.products} == {
         (runtime, precision) for runtime in ("onnxruntime", "openvino") for precision in ("fp32", "int8")
     }
@@ -95,7 +95,7 @@ def test_bandwidth_between_two_sizes_lies_between_theirs() -> None:
 
 def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.bench.microbenchmarks.find_spec", lambda name: None if name == "openvino" else name)
-    assert {kernel.runtime for kernel in kernels(1, SIDE, SETS)} == {"onnxruntime"}
+    assert {kernel.runtime for kernel in kernels(1, (SIDE,), SETS)} == {"onnxruntime"}
 
 
 def test_without_onnx_runtime_there_is_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
