@@ -49,8 +49,10 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
-        "runners": frozenset({"archive"}),
-        "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
+        "litert": frozenset(),
+        "runners": frozenset({"archive", "litert"}),
+        "filegraph": frozenset({"archive", "macs", "program"}),
+        "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -88,6 +90,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "exporters": frozenset({"base"}),
         "runners": frozenset({"base"}),
+        "filegraph": frozenset({"base"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "export": "edgekit.cli.export:export",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
+        "profile": "edgekit.cli.profile:profile",
         "targets": "edgekit.cli.targets:targets",
         "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",
