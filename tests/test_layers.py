@@ -78,6 +78,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "difference": frozenset({"bench", "bundle", "verify"}),
+        "gate": frozenset({"bench", "difference", "files"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )

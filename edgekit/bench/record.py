@@ -236,10 +236,11 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One measuring of one bundle; bundles with the same `run` took turns, so that their rounds are pairs."""
+    """One measuring of one bundle, by its folder's name; those with the same `run` took turns, so rounds are pairs."""
 
     schema_version: int
     run: str
+    bundle: str
     created: str
     edgekit_version: str
     command: tuple[str, ...]

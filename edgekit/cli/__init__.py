@@ -21,7 +21,9 @@ settle_environment()
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "bench": "edgekit.cli.bench:bench",
+        "diff": "edgekit.cli.diff:diff",
         "export": "edgekit.cli.export:export",
+        "gate": "edgekit.cli.gate:gate",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",

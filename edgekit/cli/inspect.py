@@ -1,6 +1,7 @@
 """`edgekit inspect`."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -43,7 +44,7 @@ def inspect(
 
     if means_bundle(what):
         manifest = read_manifest(Path(what))
-        refuse_options(what)
+        refuse_options(what, ("what", "as_json"))
         print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
         if fusion and not as_json:
             show_fusion(manifest.passes, manifest.regions)
@@ -67,8 +68,8 @@ def means_bundle(what: str) -> bool:
     return has_manifest or (os.path.isdir(what) and what not in CARDS)  # noqa: PTH112
 
 
-def refuse_options(bundle: str, allowed: tuple[str, ...] = ("what", "as_json")) -> None:
-    """Refuses the options that describe a network: what a bundle holds is settled.
+def refuse_options(bundle: str, kept: Collection[str]) -> None:
+    """Refuses all options but some, which describe a network: what a bundle holds is settled.
 
     Raises:
         MisuseError: One was given.
@@ -79,7 +80,7 @@ def refuse_options(bundle: str, allowed: tuple[str, ...] = ("what", "as_json")) 
     given = [
         option.opts[0]
         for option in context.command.params
-        if option.name not in allowed and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if option.name not in kept and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
         raise MisuseError(f"{bundle} is a bundle, which {given[0]} does not apply to. Name a model, or leave it out.")

@@ -96,7 +96,7 @@ def requested(what: str, network: NetworkOptions) -> "Request":
 
     if not means_bundle(what):
         return Request(model=what, target="host", **network)
-    refuse_options(what, allowed=OWN_OPTIONS)
+    refuse_options(what, OWN_OPTIONS)
     return replace(request_of(read_manifest(Path(what)).command), target="host")
 
 
