@@ -90,7 +90,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base"}),
+        "exporters": frozenset({"base", "onnx_graph"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
     }

@@ -1,7 +1,7 @@
 """Writing test networks, and a whole network, in the forms to be compared."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgekit.artifact import TensorSpec
+from edgekit.errors import ConverterError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import ExportSpec
 from edgekit.kernel_group import KernelGroup, candidates
@@ -36,19 +37,17 @@ class Contest:
         files: Name of each to its files, the loadable one first.
         inputs: What all of them are given.
         expected: What each should answer, (N, ...) in float64.
+        failures: Why other ways to write it have no files.
     """
 
     files: Mapping[str, tuple[Path, ...]]
     inputs: Mapping[str, NDArray[np.float32]]
     expected: Mapping[str, NDArray[np.float64]]
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def group_contest(group: KernelGroup, exporter: Exporter, precision: str, folder: Path) -> Contest:
-    """Writes the test network of a group in every form, and without the group.
-
-    Raises:
-        ConverterError: The converter failed.
-    """
+    """Writes the test network of a group in every form, and without the group."""
     trained = probe_program(group)
     programs = {EMPTY: probe_program(replace(group, chains=())), **dict.fromkeys(candidates(group), trained)}
     x = torch.randn(probe_shape(group), generator=torch.Generator().manual_seed(0))
@@ -58,8 +57,13 @@ def group_contest(group: KernelGroup, exporter: Exporter, precision: str, folder
         for name, program in programs.items()
     }
     worth = worth_running({name: stats(program).macs for name, program in lowered.items()})
-    files = {name: write(lowered[name], exporter, folder, f"probe{index}") for index, name in enumerate(worth)}
-    return Contest(files, {"x": x.numpy()}, {name: exact[programs[name]] for name in worth})
+    files, failures = {}, {}
+    for index, name in enumerate(worth):
+        try:
+            files[name] = write(lowered[name], exporter, folder, f"probe{index}")
+        except ConverterError as error:
+            failures[name] = str(error)
+    return Contest(files, {"x": x.numpy()}, {name: exact[programs[name]] for name in files}, failures)
 
 
 def worth_running(macs: Mapping[str, int]) -> list[str]:

@@ -18,7 +18,7 @@ def refused(contest: Contest, measured: Measured) -> dict[str, str]:
     """The candidates that do not run, or whose outputs are not those of the group, with the reason."""
     compared = {name: compare_one(contest.expected[name], output).snr_db for name, output in measured.outputs.items()}
     wrong = {name: f"wrong: {snr_db:.1f} dB" for name, snr_db in compared.items() if snr_db < RIGHT_DB}
-    return {**measured.failures, **wrong}
+    return {**contest.failures, **measured.failures, **wrong}
 
 
 def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) -> Entry | None:
