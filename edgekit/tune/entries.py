@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from statistics import median
 
-from edgekit.bench.statistics import median_interval
 from edgekit.kernel_group import KernelGroup, candidates
 from edgekit.numerics import compare_one
 from edgekit.tune.artifacts import EMPTY, Contest
 from edgekit.tune.measure import Measured
+from edgekit.tune.race import typical
 from edgekit.tuning.tables import Entry, FormCost
 
 RIGHT_DB = 100.0
@@ -31,10 +31,10 @@ def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) ->
     if not right or EMPTY not in measured.costs:
         return None
     fastest = [name for name in measured.fastest if name in right]
-    fastest = fastest or [min(right, key=lambda name: median(measured.costs[name]))]
+    fastest = fastest or [min(right, key=lambda name: typical(measured.costs[name]))]
     return Entry(
         group=group,
-        empty=median(measured.costs[EMPTY]),
+        empty=typical(measured.costs[EMPTY]),
         forms=tuple(form_cost(name, measured.costs[name]) for name in right),
         chosen=min(fastest, key=lambda name: (ways[name].bytes, list(ways).index(name))),
         why="fastest" if len(fastest) == 1 else "equal",
@@ -43,7 +43,5 @@ def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) ->
 
 
 def form_cost(form: str, costs: list[float]) -> FormCost:
-    """Median and its interval; the extremes where there are too few rounds for one."""
-    interval = median_interval(costs)
-    low, high = (interval.low, interval.high) if interval else (min(costs), max(costs))
-    return FormCost(form=form, cost=round(median(costs), 4), low=round(low, 4), high=round(high, 4))
+    """What a form costs, between the lowest of its costs and the median."""
+    return FormCost(form=form, cost=round(typical(costs), 4), low=round(min(costs), 4), high=round(median(costs), 4))

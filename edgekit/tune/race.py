@@ -3,13 +3,15 @@
 Every round runs each candidate once. From one round to the next the machine may be slower or faster, but within a round
 it is the same for all, so candidates are compared round by round: one that was slower than the leader so often that a
 coin would hardly fall that way (sign test) is out, and the time goes to those that are left.
+
+What else the machine does can only add to a time. The cost of a candidate is therefore the lower quartile of its times,
+which three disturbed rounds in four leave as it is.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from statistics import median
 
 from edgekit.bench.rounds import one_round
 
@@ -24,7 +26,7 @@ DOUBT = 0.005
 """Probability that candidates alike are told apart by accident, each time they are compared."""
 
 EQUAL = 1.01
-"""Candidates whose median is within one percent of the leader's when the rounds are over are as good as it."""
+"""Candidates whose cost is within one percent of the leader's when the rounds are over are as good as it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def race(
 
 
 def still_running(times: Mapping[str, list[float]], alive: list[str]) -> list[str]:
-    """The candidates that are not surely slower than the one with the lowest median."""
-    leader = min(alive, key=lambda name: median(times[name]))
+    """The candidates that are not surely slower than the one with the lowest cost."""
+    leader = min(alive, key=lambda name: typical(times[name]))
     return [name for name in alive if name == leader or not surely_slower(times[name], times[leader])]
 
 
@@ -86,8 +88,13 @@ def surely_slower(times: list[float], leader: list[float]) -> bool:
     return by_chance < DOUBT
 
 
+def typical(times: Sequence[float]) -> float:
+    """The lower quartile."""
+    return sorted(times)[len(times) // 4]
+
+
 def as_fast(times: Mapping[str, list[float]], alive: list[str]) -> tuple[str, ...]:
-    """Of those still running, the ones that are as good as the one with the lowest median, that one first."""
-    ranked = sorted(alive, key=lambda name: median(times[name]))
-    limit = EQUAL * median(times[ranked[0]])
-    return tuple(name for name in ranked if median(times[name]) <= limit)
+    """Of those still running, the ones that are as good as the one with the lowest cost, that one first."""
+    ranked = sorted(alive, key=lambda name: typical(times[name]))
+    limit = EQUAL * typical(times[ranked[0]])
+    return tuple(name for name in ranked if typical(times[name]) <= limit)

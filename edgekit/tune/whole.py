@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from msgspec import Struct
 
@@ -17,6 +16,7 @@ from edgekit.plan import Plan
 from edgekit.quiet import silenced
 from edgekit.tune.artifacts import Contest
 from edgekit.tune.measure import Bench
+from edgekit.tune.race import typical
 from edgekit.tuning.choose import Choose
 from edgekit.tuning.tables import Entry
 
@@ -34,7 +34,7 @@ class Variant(Struct, frozen=True, kw_only=True):
     """A whole network with its groups in certain forms.
 
     Attributes:
-        cost: Median of an inference, in the unit of the place.
+        cost: Of an inference, in the unit of the place.
         saved: How much cheaper it is than as trained.
         predicted: The same from the groups alone: the cost as trained less that of the form, for each of its places.
         forms: Name of each group to its form.
@@ -86,7 +86,7 @@ def compare_whole(
     measured = bench.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
     for name, reason in measured.failures.items():
         raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
-    costs = {name: median(taken) for name, taken in measured.costs.items()}
+    costs = {name: typical(taken) for name, taken in measured.costs.items()}
     base = costs[next(iter(kept))]
     return tuple(
         Variant(
