@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgekit.exporters import Exporter
-from edgekit.kernel_group import DEPTHWISE, KernelGroup
+from edgekit.kernel_group import DEPTHWISE, KernelGroup, candidates
 from edgekit.network import Network, StageClock, prepare
 from edgekit.passes.lower.kernel_sites import find_groups
 from edgekit.plan import Plan
@@ -73,9 +73,10 @@ def tune(
         ParityError: A lowering changed the network.
     """
     network = prepare(plan, stage)
-    groups = Counter(site.group for site in find_groups(network.proven.program))
+    found = Counter(site.group for site in find_groups(network.proven.program))
+    groups = Counter({group: places for group, places in found.items() if len(candidates(group)) > 1})
     if not groups:
-        note("There is nothing to choose: the network has no depthwise kernel of more than nine taps.")
+        note("There is nothing to choose: no depthwise kernel of the network can be written in another way.")
         return ()
     share = 1 - WHOLE_SHARE if whole else 1.0
     results = []
