@@ -68,7 +68,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pipeline": frozenset(
             {
                 *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
+                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -90,7 +90,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base", "onnx_graph"}),
+        "exporters": frozenset({"base", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
     }
