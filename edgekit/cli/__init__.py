@@ -21,6 +21,8 @@ settle_environment()
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "bench": "edgekit.cli.bench:bench",
+        "device": "edgekit.cli.device:device",
+        "devices": "edgekit.cli.device:devices",
         "export": "edgekit.cli.export:export",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
