@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import median
 
 from edgekit.bench.rounds import one_round
 
@@ -103,6 +104,16 @@ def surely_slower(times: list[float], leader: list[float]) -> bool:
 def typical(times: Sequence[float]) -> float:
     """The lower quartile."""
     return sorted(times)[len(times) // 4]
+
+
+def cost(times: Sequence[float], leader: Sequence[float]) -> float:
+    """The lower quartile, as it would be had a candidate run in every round that the leader ran in.
+
+    Rounds differ, and what dropped out early met only the first ones: what counts is its ratio to the leader in these.
+    """
+    if len(times) < LEAST_ROUNDS:
+        return typical(times)
+    return typical(leader) * median(own / best for own, best in zip(times, leader, strict=False))
 
 
 def as_fast(times: Mapping[str, list[float]], alive: list[str]) -> tuple[str, ...]:
