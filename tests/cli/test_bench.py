@@ -31,10 +31,11 @@ def test_a_bundle_gets_figures_a_verdict_and_a_file(run: Run, bundle: Path, capf
     result = run("bench", bundle, *BRIEF)
 
     assert result.exit_code == 0, result.output
-    row = rf"{re.escape(ARTIFACT)} +onnxruntime \d\S+ +[\d.]+ ± [\d.]+ ms .* MiB = \d+ \+ \d+ \+ \d+ +(TRUSTED|[A-Z]+)"
+    row = rf"{re.escape(ARTIFACT)} +onnxruntime +[\d.]+ ± [\d.]+ ms .* MiB = \d+ \+ \d+ \+ \d+ +(TRUSTED|[A-Z]+)"
     assert re.search(row, result.stdout), result.stdout
     assert "1 thread, profile quick, changed" in result.stdout
     assert "Machine: local: " in result.stdout
+    assert re.search(r"^Runtimes: onnxruntime \d", result.stdout, re.MULTILINE)
     (stored,) = (bundle / "measurements").iterdir()
     assert f"Stored:  {stored}" in result.stdout
     assert re.search(r"warm up parcnetv2_xt\.fp32\.onnx +\d+\.\d s", capfd.readouterr().err)
