@@ -19,8 +19,9 @@ from edgekit.artifact import (
 )
 from edgekit.errors import ArtifactError, BundleError, OutputError
 from edgekit.files import output_errors, sha256
+from edgekit.tuning.words import KernelChoice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
 
@@ -54,6 +55,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
     artifact: Artifact
     lowering: tuple[Certificate, ...]
+    kernels: tuple[KernelChoice, ...]
     program: GraphStats
     parity: tuple[CaseParity, ...]
 

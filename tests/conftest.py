@@ -86,7 +86,7 @@ def export_program(network: Network, program: Program, name: str, folder: Path) 
 
 def write_artifact(network: Network, name: str, folder: Path) -> tuple[Candidate, ...]:
     """Lowers and writes a network in one format."""
-    program, _ = lower(network, EXPORTERS[name].runtime, "fp32")
+    program = lower(network, EXPORTERS[name].runtime, "fp32").program
     return export_program(network, program, name, folder)
 
 

@@ -139,21 +139,23 @@ def _quota(case: Case) -> Iterator[Finding]:
 
 
 def _background(case: Case) -> Iterator[Finding]:
-    taken = case.evidence.background_cores
-    limit = LIMITS["background"]
+    found = crowding(case.evidence, case.setting.threads)
+    yield from [found] if found is not None else []
+
+
+def crowding(seen: Evidence, threads: int) -> Finding | None:
+    """What other processes did beside a measurement on so many threads; None where they were quiet, or unseen."""
+    taken, limit = seen.background_cores, LIMITS["background"]
     if taken is None or taken < limit.noisy:
-        return
-    room = max(case.evidence.cores - case.setting.threads, 0)
-    shared = taken - room
-    processes = f"Other processes took {taken:.2f} of {case.evidence.cores} processors"
-    if shared >= limit.invalid:
-        yield (
+        return None
+    processes = f"Other processes took {taken:.2f} of {seen.cores} processors"
+    if taken - max(seen.cores - threads, 0) >= limit.invalid:
+        return (
             "INVALID",
-            f"{processes}, where {case.setting.threads} had to be free to measure on; from {limit.invalid:.2f} too "
-            "much on it is no figure.",
+            f"{processes}, where {threads} had to be free to measure on; from {limit.invalid:.2f} too much on it is no "
+            "figure.",
         )
-    else:
-        yield "NOISY", f"{processes}; up to {limit.noisy:.2f} counts as quiet."
+    return "NOISY", f"{processes}; up to {limit.noisy:.2f} counts as quiet."
 
 
 def _load(case: Case) -> Iterator[Finding]:

@@ -26,7 +26,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "gate": "edgekit.cli.gate:gate",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
+        "profile": "edgekit.cli.profile:profile",
         "targets": "edgekit.cli.targets:targets",
+        "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",
     }
 )

@@ -40,6 +40,31 @@ class InputShape(click.ParamType[tuple[str, Shape]]):
         return name, numbers if equals or len(numbers) == 4 else (1, 3, numbers[0], numbers[-1])
 
 
+class Size(click.ParamType[int]):
+    """Bytes, written as 40MB, 40MiB, 800KB or 1GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        written = re.fullmatch(r"(\d{1,9})\s*([kmg]?)(i?)b?", str(value).strip().lower())
+        if written is None or int(written[1]) == 0:
+            self.fail(f"{value!r} is no size. Write 40MB, 800KB or 40MiB.", param, ctx)
+        step, steps = 1024 if written[3] else 1000, " kmg".index(written[2] or " ")
+        return int(int(written[1]) * step**steps)
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written as 90, 90s, 5m or 1h."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        written = re.fullmatch(r"(\d{1,6})\s*([smh]?)", str(value).strip().lower())
+        if written is None or int(written[1]) == 0:
+            self.fail(f"{value!r} is no time. Write 90s, 5m or 1h.", param, ctx)
+        return float(int(written[1]) * {"s": 1, "m": 60, "h": 3600}[written[2] or "s"])
+
+
 class CpuList(click.ParamType[tuple[int, ...]]):
     """0,2 or 4-7, as the kernel writes lists of processors."""
 

@@ -49,7 +49,7 @@ def test_the_file_is_the_network(tiny: Network, path: Path) -> None:
 
 
 def test_operators_are_builtin_and_arrive_in_number(tiny: Network, path: Path) -> None:
-    lowered, _ = lower(tiny, "tflite", "fp32")
+    lowered = lower(tiny, "tflite", "fp32").program
     program, graph = operator_counts(lowered), operator_names(path.read_bytes())
     assert "CUSTOM" not in graph
     assert graph["DEPTHWISE_CONV_2D"] == 16  # three pieces of a 7x7, one at 2 x 2, and the oversized pairs of 15, 7, 3
@@ -101,7 +101,7 @@ def test_metadata_can_be_added_to_what_already_has_some(
     path: Path, metadata: Mapping[str, str], tmp_path: Path
 ) -> None:
     spec = ExportSpec((TensorSpec(name="input", shape=(1, 3, 64, 64)),), (), {"edgekit.more": "yes"})
-    (tmp_path / "more.tflite").write_bytes(with_metadata(path.read_bytes(), spec))
+    (tmp_path / "more.tflite").write_bytes(with_metadata(path.read_bytes(), spec, ()))
     with load("tflite", tmp_path / "more.tflite") as runner:
         assert runner.metadata() == {**metadata, "edgekit.more": "yes"}
 
