@@ -83,7 +83,8 @@ class EveryProduct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.transposed(self.depthwise(self.grouped(self.strided(x)).relu()).relu()).relu()
         rows = x.flatten(2)
-        return self.linear((rows @ rows.transpose(1, 2)).relu())
+        y: Tensor = self.linear((rows @ rows.transpose(1, 2)).relu())
+        return y
 
 
 @FORMATS
