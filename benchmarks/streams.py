@@ -14,8 +14,9 @@ TFLite. Then take turns, one image each a round:
 
 OpenVINO's way of its own are N streams, which take N images at a time and cannot make one image faster; it is given per
 image. Printed are minimum and median in milliseconds and, over the rounds, the median of the ratio operators / way:
-above 1 the way is faster. `bound` is the time of the parts on N workers if nothing else cost time, from the times of
-the parts alone. The figures are this machine's.
+above 1 the way is faster. Below stand the parts alone on one thread, and what any number of workers could make of
+them at best: the sum of the parts over their time when each worker takes the next part that is ready and nothing else
+takes time. Splitting operators is worth less than that only where it scales worse. The figures are this machine's.
 """
 
 import argparse
@@ -47,6 +48,7 @@ from edgekit.runners.base import Runner
 
 PATTERN = "streams.*"
 FORMATS = ("onnx", "openvino", "tflite")
+WORKERS = (2, 3, 4, 8)
 
 Tensors = dict[str, NDArray[np.float32]]
 Ways = dict[tuple[str, str], Callable[[], Any]]
@@ -195,15 +197,20 @@ def main() -> None:
         alone = {}
         for name, each in parts.items():
             given = dict(zip(each.cut.inputs, inputs.values(), strict=True))
-            alone[name] = {key: min(values) for (_, key), values in interleaved(each.alone(given), 5).items()}
+            alone[name] = {
+                key: min(values) for (_, key), values in interleaved(each.alone(given), arguments.rounds).items()
+            }
     print(f"{arguments.model}, {arguments.threads} threads\n\n| runtime | way | min ms | median ms | operators / way |")
     print("|---|---|--:|--:|--:|")
+    for name in parts:
+        report(EXPORTERS[name].runtime, times, arguments.threads)
+    print("\n| runtime | parts alone, ms | " + " | ".join(f"{count} workers" for count in WORKERS) + " |")
+    print("|---|---|" + "--:|" * len(WORKERS))
     for name, each in parts.items():
-        runtime = EXPORTERS[name].runtime
-        report(runtime, times, arguments.threads)
-        bound = each.bound(alone[name], arguments.threads)
         shown = ", ".join(f"{part} {ms:.1f}" for part, ms in alone[name].items())
-        print(f"| {runtime} | bound | {bound:.1f} | | | parts alone: {shown}", flush=True)
+        whole = sum(alone[name].values())
+        bounds = (f"{whole / each.bound(alone[name], count):.2f}" for count in WORKERS)
+        print(f"| {EXPORTERS[name].runtime} | {shown} | {' | '.join(bounds)} |", flush=True)
 
 
 if __name__ == "__main__":
