@@ -3,6 +3,7 @@
 Every word here goes into `manifest.json`, so all of them are frozen msgspec structs and none holds a framework object.
 """
 
+import hashlib
 from typing import Literal
 
 from msgspec import Struct
@@ -208,3 +209,10 @@ class Artifact(Struct, frozen=True, kw_only=True):
     precision: str
     files: tuple[FileHash, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """What tells these bytes from all others: the SHA-256 of the one file, or that of the hashes of several."""
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        return hashlib.sha256("\n".join(file.sha256 for file in self.files).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """The bundle: the folder a command leaves, and the manifest that says what is in it and how it came to be."""
 
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -18,8 +19,9 @@ from edgekit.artifact import (
 )
 from edgekit.errors import ArtifactError, BundleError, OutputError
 from edgekit.files import output_errors, sha256
+from edgekit.tuning.words import KernelChoice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
 
@@ -32,11 +34,28 @@ class Stage(Struct, frozen=True, kw_only=True):
     cached: bool
 
 
+class Progress(Protocol):
+    """Whoever watches something that takes its time."""
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        ...
+
+    def end(self, stage: Stage) -> None:
+        """A stage is done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
 class Member(Struct, frozen=True, kw_only=True):
     """An artifact of a bundle, how its program was lowered, and how it compares with the original model."""
 
     artifact: Artifact
     lowering: tuple[Certificate, ...]
+    kernels: tuple[KernelChoice, ...]
     program: GraphStats
     parity: tuple[CaseParity, ...]
 

@@ -8,10 +8,12 @@
     |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
     |-- CheckFailedError            1   the check itself failed: the result is not the same model
     |   |-- ParityError             1   outputs differ by more than float arithmetic explains
-    |   `-- ArtifactError           1   a file its own runtime does not load, or whose hash is not the manifest's
+    |   |-- ArtifactError           1   a file its own runtime does not load, or whose hash is not the manifest's
+    |   `-- BudgetError             1   a limit on size that no way of writing the network keeps
     `-- EnvironmentProblemError     3   the machine lacks something
         |-- MissingExtraError       3   a package of an optional extra is not installed
         |-- OutputError             3   the output folder cannot be written
+        |-- DeviceError             3   a device that cannot be reached, was lost, or broke off
         `-- ConverterError          3   a third-party converter failed on a program it should take
 
 A message names the thing, the reason and the next step. Exit code 130 means the user pressed Ctrl-C.
@@ -76,6 +78,10 @@ class ArtifactError(CheckFailedError):
     """A file its own runtime does not load, or whose hash is not the one in the manifest."""
 
 
+class BudgetError(CheckFailedError):
+    """A limit that the user set and nothing keeps."""
+
+
 class EnvironmentProblemError(EdgekitError):
     """The machine lacks something the request needs."""
 
@@ -97,6 +103,10 @@ class MissingExtraError(EnvironmentProblemError):
 
 class OutputError(EnvironmentProblemError):
     """The output folder cannot be written."""
+
+
+class DeviceError(EnvironmentProblemError):
+    """A device cannot be reached, was lost, or broke off."""
 
 
 class ConverterError(EnvironmentProblemError):

@@ -30,11 +30,15 @@ from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import ONE_ROUNDING_DB
 from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.fuse import Fuse, FuseOptions
-from edgekit.passes.lower import LOWERINGS
+from edgekit.passes.lower import LOWERINGS, Lowering
+from edgekit.passes.lower.kernel_forms import KernelForms
+from edgekit.passes.lower.kernel_sites import find_groups
 from edgekit.passes.materialise import MATERIALISE
 from edgekit.plan import Plan
-from edgekit.program import Program, as_tuple, fingerprint, stats
+from edgekit.program import Program, as_tuple, constants, fingerprint, stats
 from edgekit.reference import Function, model_in_float64, program_in_float64
+from edgekit.tuning.choose import Choose, as_trained, together
+from edgekit.tuning.words import KernelChoice
 from edgekit.verify import Forward, Outputs, Reference, case_parity, failure, reference, tightest
 
 StageClock = Callable[[str], AbstractContextManager[None]]
@@ -69,6 +73,21 @@ class Network:
     def identity(self) -> dict[str, str]:
         """What the network is, for a cache key, where no name or hash of a file can tell."""
         return {"program": self.fingerprint, "outputs": " ".join(spec.name for spec in self.reference.outputs)}
+
+    def through(self, passes: tuple[Pass, ...]) -> tuple[Proven, tuple[Certificate, ...]]:
+        """The program after lowering passes, and their certificates; what another runtime had done is done already.
+
+        Raises:
+            ParityError: A pass changed the network.
+        """
+        proven, certificates = self.proven, []
+        for count, rewrite in enumerate(passes, start=1):
+            done = passes[:count]
+            if done not in self.lowered:
+                self.lowered[done] = apply(rewrite, proven, self.probes, self.gates_db)
+            proven, certificate = self.lowered[done]
+            certificates.append(certificate)
+        return proven, tuple(certificates)
 
     def float32_stages(self, lowered: Program, runtime: str) -> dict[str, Forward]:
         """Each stage's program as a float32 function, in order, for finding where an artifact went wrong."""
@@ -140,21 +159,56 @@ def rewrite(
     )
 
 
-def lower(network: Network, runtime: str, precision: str) -> tuple[Program, tuple[Certificate, ...]]:
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A runtime's own copy of the program.
+
+    Attributes:
+        choices: The form of every group of depthwise kernels, and what decided.
+    """
+
+    program: Program
+    certificates: tuple[Certificate, ...]
+    choices: tuple[KernelChoice, ...]
+
+
+def lower(network: Network, runtime: str, precision: str, choose: Choose = as_trained) -> Lowered:
     """A runtime's own copy of the program, written the way it is fast at.
+
+    Args:
+        network: Captured, materialised and fused.
+        runtime: Whose preferences count.
+        precision: Of the artifact.
+        choose: What decides the forms of depthwise kernels.
 
     Raises:
         ParityError: A lowering changed the network.
+        BudgetError: No form of the kernels is small enough.
     """
-    proven, certificates = network.proven, []
-    done: tuple[Pass, ...] = ()
-    for rewrite in LOWERINGS[runtime, precision]:
-        done = (*done, rewrite)
-        if done not in network.lowered:
-            network.lowered[done] = apply(rewrite, proven, network.probes, network.gates_db)
-        proven, certificate = network.lowered[done]
-        certificates.append(certificate)
-    return proven.program, tuple(certificates)
+    lowering = LOWERINGS[runtime, precision]
+    choices = choose_each(network, lowering, choose)
+    forms = (KernelForms(tuple(choice.form for choice in choices)),) if choices else ()
+    proven, certificates = network.through((*lowering.before, *forms, *lowering.after))
+    return Lowered(proven.program, certificates, together(choices))
+
+
+def choose_kernels(network: Network, runtime: str, precision: str, choose: Choose) -> tuple[KernelChoice, ...]:
+    """The forms that depthwise kernels get for a runtime.
+
+    Raises:
+        ParityError: A lowering changed the network.
+        BudgetError: No form of the kernels is small enough.
+    """
+    return together(choose_each(network, LOWERINGS[runtime, precision], choose))
+
+
+def choose_each(network: Network, lowering: Lowering, choose: Choose) -> list[KernelChoice]:
+    """The choice for every group, in the order in which `KernelForms` meets them."""
+    if not lowering.kernels:
+        return []
+    program = network.through(lowering.before)[0].program
+    groups = [(site.group, site.path) for site in find_groups(program)]
+    return choose(groups, sum(value.nbytes for _, value in constants(program)))
 
 
 def run_in_float64(model: nn.Module, captured: Program) -> Function:

@@ -11,25 +11,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
+from edgekit.bench.store import carry_over
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
     Manifest,
     Member,
+    Progress,
     Stage,
     check_place,
     write_manifest,
 )
 from edgekit.cache import StageCache
-from edgekit.errors import EnvironmentProblemError, OutputError, ParityError
+from edgekit.errors import BudgetError, EnvironmentProblemError, OutputError, ParityError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
+from edgekit.kernel_group import FLOAT_BYTES
 from edgekit.plan import Plan
 from edgekit.quiet import silenced
 from edgekit.version import __version__
@@ -37,26 +40,11 @@ from edgekit.version import __version__
 if TYPE_CHECKING:
     from edgekit.inspection import Inspection
     from edgekit.network import Network
+    from edgekit.tuning.words import KernelChoice
 
 T = TypeVar("T")
 
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
-
-
-class Progress(Protocol):
-    """Whoever watches an export."""
-
-    def begin(self, stage: str) -> None:
-        """A stage starts."""
-        ...
-
-    def end(self, stage: Stage) -> None:
-        """A stage is done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        ...
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +172,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             stages=tuple(clock.stages),
         )
         write_manifest(manifest, folder)
+        carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
 
 
@@ -204,6 +193,23 @@ def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) ->
             rows = kernel_sheet(network.proven.program, partial)
             progress.note(f"{rows} kernels drawn into {picture}")
     return describe(network.proven.program, network.certificates, network.regions, depth)
+
+
+def kernel_choices(plan: Plan, progress: Progress) -> "dict[str, tuple[KernelChoice, ...]]":
+    """For each runtime of a plan, the form of every group of depthwise kernels and what decides; nothing is written.
+
+    Raises:
+        ParityError, ModelError, WeightsError: A stage failed.
+        BudgetError: No form of the kernels is small enough.
+    """
+    from edgekit.network import choose_kernels
+
+    network = LazyNetwork(plan, Clock(progress)).get()
+    most = plan.request.max_bytes
+    return {
+        entry.runtime: choose_kernels(network, entry.runtime, plan.request.precision, plan.chooser(entry, most))
+        for entry in plan.exporters
+    }
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
@@ -241,26 +247,58 @@ def artifact_stage(
 
 
 def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network") -> Member:
+    """One artifact, within the size asked for.
+
+    How much a format adds to the constants shows only in the file: what is too large is written once more, with that
+    much less for them.
+
+    Raises:
+        ParityError: No candidate is the same network.
+        BudgetError: No form of the kernels is small enough.
+    """
+    most = plan.request.max_bytes
+    member = write_artifact(plan, exporter, folder, clock, network, most)
+    if most is None or artifact_bytes(member) <= most:
+        return member
+    beside_constants = artifact_bytes(member) - FLOAT_BYTES * member.program.parameters
+    member = write_artifact(plan, exporter, folder, clock, network, most - beside_constants)
+    if (over := artifact_bytes(member) - most) > 0:
+        raise BudgetError(
+            f"The {exporter.format} artifact is {over:,} bytes above --max-size, with its kernels in the smallest "
+            "form. Allow more, or choose a smaller model. Nothing was published."
+        )
+    return member
+
+
+def artifact_bytes(member: Member) -> int:
+    """Bytes of an artifact's files."""
+    return sum(file.size for file in member.artifact.files)
+
+
+def write_artifact(
+    plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network", max_bytes: int | None
+) -> Member:
     """Lowers the program for the exporter's runtime, writes it, and keeps the first candidate that passes.
 
     Raises:
         ParityError: No candidate is the same network; the message names the first stage that is not.
+        BudgetError: The constants take more than `max_bytes` in every form.
     """
     from edgekit.network import lower
     from edgekit.program import stats
     from edgekit.verify import failure, first_divergence, verify_file
 
     with clock.stage(f"lower for {exporter.runtime}"):
-        lowered, certificates = lower(network, exporter.runtime, plan.request.precision)
+        lowered = lower(network, exporter.runtime, plan.request.precision, plan.chooser(exporter, max_bytes))
     spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
     with clock.stage(f"export {exporter.format}"):
-        candidates = exporter.load()(lowered, spec, folder, plan.stem)
+        candidates = exporter.load()(lowered.program, spec, folder, plan.stem)
     with clock.stage(f"verify {exporter.format}"):
         checked = [verify_file(exporter.runtime, each.files[0], network.reference) for each in candidates]
         failures = [failure(cases) for cases in checked]
         if all(failures):
             reasons = "; ".join(f"{each.label}: {why}" for each, why in zip(candidates, failures, strict=True))
-            stage = first_divergence(network.float32_stages(lowered, exporter.runtime), network.reference)
+            stage = first_divergence(network.float32_stages(lowered.program, exporter.runtime), network.reference)
             raise ParityError(
                 f"The {exporter.format} artifact is not the same network ({reasons}). It first diverges in stage "
                 f"{stage or f'export {exporter.format}'!r}. Nothing was published."
@@ -274,8 +312,9 @@ def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, ne
             files=hash_files(keep(candidates[kept], candidates, folder, plan.stem, exporter)),
             notes=(*candidates[kept].notes, *compared(candidates, checked, kept)),
         ),
-        lowering=certificates,
-        program=stats(lowered),
+        lowering=lowered.certificates,
+        kernels=lowered.choices,
+        program=stats(lowered.program),
         parity=checked[kept],
     )
 

@@ -19,7 +19,10 @@ from edgekit.intake.fetch import check_address, check_hash, is_url
 from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.quant.recipe import DEFAULT_RECIPE, RECIPES
-from edgekit.targets.board import load_board
+from edgekit.targets.board import HOST, Board, load_board
+from edgekit.tuning.choose import Chooser, parse_overrides
+from edgekit.tuning.nearest import Place
+from edgekit.tuning.tables import Tuning, own_tables, shipped_tables
 from edgekit.version import __version__
 
 DEFAULT_TARGET = "arm"
@@ -46,6 +49,8 @@ class Request:
     trust: bool = False
     only: tuple[str, ...] = ()
     no_fuse: tuple[str, ...] = ()
+    lowering: tuple[str, ...] = ()
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Plan:
     network_key: str | None
     artifact_keys: dict[str, str]
     tools: dict[str, str]
+    tuning: Tuning
 
     @property
     def stem(self) -> str:
@@ -83,10 +89,35 @@ class Plan:
         named = {**identity, "inputs": " ".join(spec.name for spec in self.inputs)}
         key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, fusing, named)
         keys = {
-            entry.format: stage_key("artifact", key, entry.format, tool_versions(entry.packages))
+            entry.format: stage_key(
+                *("artifact", key, entry.format, tool_versions(entry.packages)),
+                *(self.tuning.identity(entry.runtime), self.request.lowering, self.request.max_bytes),
+            )
             for entry in self.exporters
         }
         return replace(self, network_key=key, artifact_keys=keys)
+
+    def chooser(self, exporter: Exporter, max_bytes: int | None = None) -> Chooser:
+        """What decides the forms of depthwise kernels in an artifact whose constants may take so many bytes."""
+        return Chooser(
+            runtime=exporter.runtime,
+            place=place(load_board(self.request.target), exporter),
+            own=self.tuning.own,
+            rules=self.tuning.rules,
+            overrides=parse_overrides(self.request.lowering),
+            max_bytes=max_bytes,
+        )
+
+
+def place(board: Board, exporter: Exporter) -> Place:
+    """Where artifacts of a format will run."""
+    able = [support for support in board.runtimes if support.format == exporter.format]
+    packages = {f"{support.runtime} {support.version}" for support in able}
+    if board.name == HOST:
+        installed = tool_versions(tuple(support.runtime for support in able))
+        packages = {f"{package} {version}" for package, version in installed.items()}
+    known = dict.fromkeys(architecture for support in able for architecture in support.architectures)
+    return Place(tuple(known) or board.architectures, board.clusters[0].core, frozenset(packages))
 
 
 def make_plan(request: Request) -> Plan:
@@ -105,6 +136,7 @@ def make_plan(request: Request) -> Plan:
         check_input(model, inputs[0].shape)
     policy = check_kernel_policy(model, request.kernel_policy)
     exporters = choose_exporters(request)
+    parse_overrides(request.lowering)
     weights_sha256 = settle_weights(request)
     if request.weights and source.weights == "fixed":
         raise WeightsError(f"{source.text} brings its own weights, which --weights cannot replace. Leave it out.")
@@ -128,6 +160,7 @@ def make_plan(request: Request) -> Plan:
         network_key=None,
         artifact_keys={},
         tools=tools,
+        tuning=Tuning(own_tables(), shipped_tables()),
     )
     identity = source.identity()
     return plan if identity is None else plan.keyed(identity)

@@ -1,5 +1,6 @@
 """What every exporter is given and gives back."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,14 @@ class ExportSpec:
         import torch
 
         return tuple(torch.zeros(spec.shape) for spec in self.inputs)
+
+    def described(self) -> str:
+        """Names, shapes and metadata as one line of ASCII, for formats that have one place for all of it."""
+        ports = {
+            side: [{"name": each.name, "shape": each.shape} for each in specs]
+            for side, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+        return json.dumps({**ports, "metadata": dict(self.metadata)}, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

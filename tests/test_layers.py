@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "archive": frozenset(),
         "files": frozenset(),
         "inputs": frozenset(),
+        "kernel_group": frozenset(),
         "macs": frozenset(),
         "numerics": frozenset(),
         "quiet": frozenset(),
@@ -38,38 +39,48 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
         "pictures": frozenset({"inspection", "program"}),
-        "bundle": frozenset({"files"}),
+        "tuning": frozenset({"files", "kernel_group"}),
+        "bundle": frozenset({"files", "tuning"}),
         "cache": frozenset({"files"}),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
         "capture": frozenset({"program"}),
-        "passes": frozenset({"macs", "numerics", "program", "reference"}),
+        "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
-        "bench": frozenset({"bundle", "filegraph", "quiet", "reference_file", "runners"}),
-        "targets": frozenset(),
+        "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
+        "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
-        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets"}),
+        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets", "tuning"}),
         "network": frozenset(
             {
                 *("cache", "capture", "inputs", "intake", "memory", "models", "numerics"),
-                *("passes", "plan", "program", "reference", "verify"),
+                *("passes", "plan", "program", "reference", "tuning", "verify"),
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bundle", "cache", "exporters", "files", "inspection", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
+                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
+                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+            }
+        ),
+        "tune": frozenset(
+            {
+                *("bench", "cache", "capture", "exporters", "kernel_group", "network", "numerics", "passes"),
+                *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
             }
         ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "difference": frozenset({"bench", "bundle", "verify"}),
+        "gate": frozenset({"bench", "difference", "files"}),
+        "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""
@@ -79,7 +90,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base"}),
+        "exporters": frozenset({"base", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
     }
@@ -195,7 +206,9 @@ def test_data_flows_one_way() -> None:
 
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
-    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {"fused", "network", "plan"}
+    assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
+        *("fused", "network", "plan", "tune")
+    }
 
 
 PLANTED = {

@@ -38,8 +38,10 @@ def installed_name(path: Path) -> str:
 
 
 def shipped_files() -> set[str]:
-    """Every .py and .toml file of the four folders, as installed. The links inside edgekit/ are not followed."""
-    files = (file for folder in FOLDERS for ending in ("py", "toml") for file in (ROOT / folder).rglob(f"*.{ending}"))
+    """Every .c, .py and .toml file of the four folders, as installed. The links inside edgekit/ are not followed."""
+    files = (
+        file for folder in FOLDERS for ending in ("c", "py", "toml") for file in (ROOT / folder).rglob(f"*.{ending}")
+    )
     return {installed_name(file) for file in files}
 
 

@@ -269,7 +269,7 @@ STAGES = ["capture", "fold-constants", "crop-kernels", "l2norm-to-layernorm", "l
 
 
 def test_no_stage_diverges_in_a_sound_network(tiny: Network) -> None:
-    lowered, _ = lower(tiny, "tflite", "fp32")
+    lowered = lower(tiny, "tflite", "fp32").program
     stages = tiny.float32_stages(lowered, "tflite")
     assert list(stages) == STAGES
     assert first_divergence(stages, tiny.reference) is None
@@ -277,7 +277,7 @@ def test_no_stage_diverges_in_a_sound_network(tiny: Network) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_stage_that_went_wrong_is_named(tiny: Network, stage: str) -> None:
-    lowered, _ = lower(tiny, "tflite", "fp32")
+    lowered = lower(tiny, "tflite", "fp32").program
     programs = {**tiny.programs, "lower for tflite": lowered}
     sound = tiny.float32_stages(lowered, "tflite")
     wrong = one_wrong_channel(programs[stage], "stages.2.0.mlp.fc2.weight")
@@ -302,7 +302,7 @@ def test_a_true_artifact_passes_and_its_twin_with_one_wrong_channel_fails(
     true = verify_file(runtime, sliver_artifact(name)[0].files[0], sliver.reference)
     assert failure(true) is None
 
-    lowered, _ = lower(sliver, runtime, "fp32")
+    lowered = lower(sliver, runtime, "fp32").program
     wrong = one_wrong_channel(lowered, "stages.2.0.token_mixer.pwconv2.weight")
     twin = verify_file(runtime, write_program(sliver, wrong, name, tmp_path)[0].files[0], sliver.reference)
     assert failure(twin) == f"{tightest(twin).parity.snr_db:.1f} dB on input {tightest(twin).case!r}, " + (

@@ -20,11 +20,15 @@ settle_environment()
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "bench": "edgekit.cli.bench:bench",
+        "diff": "edgekit.cli.diff:diff",
         "export": "edgekit.cli.export:export",
+        "gate": "edgekit.cli.gate:gate",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",
         "targets": "edgekit.cli.targets:targets",
+        "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",
     }
 )
@@ -144,6 +148,7 @@ def cli() -> None:
     \b
     edgekit export parcnetv2_t --target arm     make a bundle
     edgekit verify edgekit-out/parcnetv2_t-224-arm
+    edgekit bench                               how fast the newest one is, and how far to trust that
     edgekit models                              what can be exported
     edgekit targets                             for which boards
 

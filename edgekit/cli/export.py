@@ -1,6 +1,7 @@
 """`edgekit export`."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -9,6 +10,7 @@ import click
 from edgekit.cli.options import (
     PATH,
     NetworkOptions,
+    Size,
     complete_formats,
     complete_models,
     complete_targets,
@@ -19,7 +21,7 @@ from edgekit.cli.options import (
 if TYPE_CHECKING:
     from edgekit.bundle import Manifest
     from edgekit.cache import StageCache
-    from edgekit.plan import Plan
+    from edgekit.plan import Plan, Request
 
 
 @click.command()
@@ -33,6 +35,13 @@ if TYPE_CHECKING:
     help="onnx, openvino, tflite or pt2; repeatable. Default: by target.",
 )
 @click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts: fp32.")
+@click.option(
+    "--lowering",
+    metavar="[PATTERN=]FORM",
+    multiple=True,
+    help="Form of depthwise kernels, for modules like this: depthwise, toeplitz, pieces, rows, dense, matmul or auto.",
+)
+@click.option("--max-size", "max_bytes", type=Size(), help="Most an artifact may take, such as 40MB: smaller forms.")
 @network_options
 @click.option("-o", "--out", type=PATH, help="Folder of the bundle.")
 @click.option("--no-cache", is_flag=True, help="Compute every stage anew.")
@@ -43,6 +52,8 @@ def export(
     target: str,
     formats: tuple[str, ...],
     precision: str,
+    lowering: tuple[str, ...],
+    max_bytes: int | None,
     out: Path | None,
     no_cache: bool,
     dry_run: bool,
@@ -54,12 +65,22 @@ def export(
     \b
     edgekit export parcnetv2_t --target arm
     edgekit export parcnetv2_t --weights parcnetv2_t.pth.tar --input 1x3x320x256 --kernel keep
+    edgekit export parcnetv2_t --target host --lowering 'stages.0.*=toeplitz' --max-size 110MB
     """
     from edgekit.bundle import check_place
     from edgekit.cache import StageCache, default_folder
     from edgekit.plan import Request, make_plan
 
-    request = Request(model=model, target=target, formats=formats, precision=precision, out=out, **network)
+    request = Request(
+        model=model,
+        target=target,
+        formats=formats,
+        precision=precision,
+        lowering=lowering,
+        max_bytes=max_bytes,
+        out=out,
+        **network,
+    )
     plan = make_plan(request)
     cache = StageCache(None if no_cache else default_folder())
     if dry_run:
@@ -73,6 +94,26 @@ def export(
         print_json({"bundle": str(plan.out), "manifest": manifest})
     else:
         show_result(manifest, plan.out)
+
+
+def request_of(command: Sequence[str]) -> "Request":
+    """What a bundle's command line asked for.
+
+    Raises:
+        MisuseError: The bundle was not made by this command, or by another version of it.
+    """
+    from edgekit.errors import MisuseError
+    from edgekit.plan import Request
+
+    if list(command[:2]) != ["edgekit", "export"]:
+        raise MisuseError(f"The bundle was made by {shlex.join(command)!r}, no export. Name the model instead.")
+    try:
+        given = export.make_context("export", list(command[2:])).params
+    except click.UsageError as error:
+        raise MisuseError(
+            f"The bundle's command, {shlex.join(command)}, is not understood: {error.format_message()} Name the model."
+        ) from error
+    return Request(**{name: value for name, value in given.items() if name in Request.__dataclass_fields__})
 
 
 def run(plan: "Plan", cache: "StageCache", *, as_json: bool) -> "Manifest":

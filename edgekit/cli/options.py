@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,6 +38,59 @@ class InputShape(click.ParamType[tuple[str, Shape]]):
             )
         numbers = tuple(int(side) for side in sides)
         return name, numbers if equals or len(numbers) == 4 else (1, 3, numbers[0], numbers[-1])
+
+
+class Size(click.ParamType[int]):
+    """Bytes, written as 40MB, 40MiB, 800KB or 1GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        written = re.fullmatch(r"(\d{1,9})\s*([kmg]?)(i?)b?", str(value).strip().lower())
+        if written is None or int(written[1]) == 0:
+            self.fail(f"{value!r} is no size. Write 40MB, 800KB or 40MiB.", param, ctx)
+        step, steps = 1024 if written[3] else 1000, " kmg".index(written[2] or " ")
+        return int(int(written[1]) * step**steps)
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written as 90, 90s, 5m or 1h."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        written = re.fullmatch(r"(\d{1,6})\s*([smh]?)", str(value).strip().lower())
+        if written is None or int(written[1]) == 0:
+            self.fail(f"{value!r} is no time. Write 90s, 5m or 1h.", param, ctx)
+        return float(int(written[1]) * {"s": 1, "m": 60, "h": 3600}[written[2] or "s"])
+
+
+class CpuList(click.ParamType[tuple[int, ...]]):
+    """0,2 or 4-7, as the kernel writes lists of processors."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        found: set[int] = set()
+        for part in str(value).split(","):
+            first, dash, last = part.partition("-")
+            ends = (first, last if dash else first)
+            if not all(end.isdecimal() and len(end) < 5 for end in ends) or int(ends[0]) > int(ends[1]):
+                self.fail(f"{value!r} is no list of processors. Write 0,2 or 4-7.", param, ctx)
+            found.update(range(int(ends[0]), int(ends[1]) + 1))
+        return tuple(sorted(found))
+
+
+class Share(click.ParamType[float]):
+    """+3%, 3% or -10%."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"([+-]?\d{1,4}(?:\.\d+)?) *%", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no share. Write +3%.", param, ctx)
+        return float(found[1]) / 100
 
 
 def asked_sizes(ctx: click.Context, param: click.Parameter, sizes: tuple[tuple[str, Shape], ...]) -> Asked:  # noqa: ARG001
@@ -77,6 +131,20 @@ def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in EXPORTERS if name.startswith(incomplete)]
 
 
+def complete_runtimes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Runtimes for the shell."""
+    from edgekit.runners import RUNNERS
+
+    return [CompletionItem(name) for name in RUNNERS if name.startswith(incomplete)]
+
+
+def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Measuring profiles for the shell."""
+    from edgekit.bench.profiles import PROFILES
+
+    return [CompletionItem(name, help=one.summary) for name, one in PROFILES.items() if name.startswith(incomplete)]
+
+
 def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     """Kernel policies of any model for the shell."""
     from edgekit.models.cards import CARDS
@@ -88,6 +156,25 @@ def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incompl
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`; errors are printed as JSON with it too, see `edgekit.cli.Commands`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
+
+
+def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a comparison needs to measure on its way."""
+    options: tuple[Decorator, ...] = (
+        click.option("--measure", is_flag=True, help="Measure both now, in turns, and store the figures in them."),
+        click.option(
+            "--profile",
+            "profile_name",
+            default="quick",
+            show_default=True,
+            shell_complete=complete_profiles,
+            help="How long then: quick, normal, mlperf or sustained.",
+        ),
+        click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Threads then; repeatable."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class NetworkOptions(TypedDict):

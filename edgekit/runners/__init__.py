@@ -14,10 +14,32 @@ RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
         "onnxruntime": ("edgekit.runners.onnxruntime", "onnxruntime", None),
         "openvino": ("edgekit.runners.openvino", "openvino", "openvino"),
         "tflite": ("edgekit.runners.tflite", "ai-edge-litert", "tflite"),
+        "mnn": ("edgekit.runners.mnn", "MNN", "mnn"),
+        "ncnn": ("edgekit.runners.ncnn", "ncnn", "ncnn"),
         "torch": ("edgekit.runners.torch", "torch", None),
     }
 )
 """Runtime to its module, its distribution and the extra that installs it."""
+
+
+def loader(runtime: str, file_name: str) -> Load:
+    """Imports a runtime; the file name is for the message only.
+
+    Raises:
+        MissingExtraError: The runtime is not installed.
+        ArtifactError: There is no such runtime here.
+    """
+    if runtime not in RUNNERS:
+        raise ArtifactError(
+            f"{file_name} is for runtime {runtime!r}, which this edgekit does not know. Update edgekit."
+        )
+    module, package, extra = RUNNERS[runtime]
+    try:
+        return cast("Load", import_module(module).load)
+    except ImportError as error:
+        if extra is None:
+            raise
+        raise MissingExtraError(package, extra, f"Running {file_name}") from error
 
 
 def load(runtime: str, path: Path, threads: int = 1) -> Runner:
@@ -27,15 +49,4 @@ def load(runtime: str, path: Path, threads: int = 1) -> Runner:
         MissingExtraError: The runtime is not installed.
         ArtifactError: There is no such runtime here, or it does not take the file.
     """
-    if runtime not in RUNNERS:
-        raise ArtifactError(
-            f"{path.name} is for runtime {runtime!r}, which this edgekit does not know. Update edgekit."
-        )
-    module, package, extra = RUNNERS[runtime]
-    try:
-        loader = cast("Load", import_module(module).load)
-    except ImportError as error:
-        if extra is None:
-            raise
-        raise MissingExtraError(package, extra, f"Running {path.name}") from error
-    return loader(path, threads)
+    return loader(runtime, path.name)(path, threads)

@@ -1,5 +1,6 @@
 """The contract every runtime is driven through."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,32 @@ class Load(Protocol):
     def __call__(self, path: Path, threads: int) -> Runner:
         """Loads `path` for inference on this many threads."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an exporter wrote into a file whose format has no place of its own for names, shapes or metadata."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: dict[str, str]
+
+
+def read_description(text: str) -> Description:
+    """Reads what `ExportSpec.described` wrote.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    try:
+        found = json.loads(text)
+        inputs, outputs = (
+            tuple(TensorSpec(name=str(each["name"]), shape=tuple(map(int, each["shape"]))) for each in found[side])
+            for side in ("inputs", "outputs")
+        )
+        return Description(inputs, outputs, {str(key): str(value) for key, value in found["metadata"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError("it does not tell its inputs and outputs, as a file that edgekit exported does") from error
 
 
 def check_inputs(wanted: tuple[TensorSpec, ...], given: Mapping[str, NDArray[np.float32]]) -> None:

@@ -1,57 +1,42 @@
-"""What the ARM tests stand on: emulated userlands, built once per machine, and one bundle made by the real tool."""
+"""What the ARM tests stand on: emulated boards, built once per machine, and one bundle made by the real tool."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgekit.targets.device import Device, open_device
+
 REPOSITORY = Path(__file__).parents[2]
-USERLAND_SCRIPT = REPOSITORY / "scripts" / "arm_userland.sh"
-
-
-def userlands_folder() -> Path:
-    """Where userlands are kept between test runs: `$EDGEKIT_ARM_DIR`, or a folder of the user's cache."""
-    return Path(os.environ.get("EDGEKIT_ARM_DIR") or Path.home() / ".cache" / "edgekit" / "arm").absolute()
 
 
 def call(*command: str | Path) -> None:
     """Runs a command; what it wrote is the message when it fails."""
-    process = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if process.returncode:
         pytest.fail(
             f"{' '.join(map(str, command))} failed ({process.returncode}):\n{process.stderr}{process.stdout}", False
         )
 
 
-def build_userland(arch: str) -> Path:
-    """Builds the userland of an architecture unless it is there already, and gives its Python.
+@pytest.fixture(scope="session")
+def armv7() -> Iterator[Device]:
+    """A 32-bit board.
 
     A missing emulator fails the tests, it does not skip them: who asks for ARM tests wants to know that none ran.
     """
-    folder = userlands_folder() / arch
-    call(USERLAND_SCRIPT, arch, folder)
-    return folder / "python"
+    with open_device("qemu://armv7") as device:
+        yield device
 
 
 @pytest.fixture(scope="session")
-def armv7l_python() -> Path:
-    """The Python of a 32-bit board."""
-    return build_userland("armv7l")
-
-
-@pytest.fixture(scope="session")
-def aarch64_python() -> Path:
-    """The Python of a 64-bit board."""
-    return build_userland("aarch64")
+def aarch64() -> Iterator[Device]:
+    """A 64-bit board."""
+    with open_device("qemu://aarch64") as device:
+        yield device
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,10 @@
 Only outputs are checked: under emulation neither time nor memory means anything.
 """
 
-import json
 import struct
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,11 +18,12 @@ from onnx import numpy_helper
 from edgekit.bundle import REFERENCE, Manifest, read_manifest
 from edgekit.numerics import compare_one
 from edgekit.reference_file import read_reference
+from edgekit.targets.device import Device
+from edgekit.targets.job import Arrays, Job, Measured, Record, Task
 from edgekit.verify import ReferenceCase
 
 pytestmark = pytest.mark.arm
 
-GUEST = Path(__file__).with_name("run_artifact.py")
 VERSION_SLOT = 8
 """Where `OperatorCode.version` is in its flatbuffer table; absent for version 1."""
 
@@ -34,21 +32,26 @@ VERSION_SLOT = 8
 class Target:
     """One runtime of one architecture, the artifact it takes and the kernels it must run it with."""
 
-    arch: str
+    device: str
     runtime: str
     version: str
     suffix: str
     kernels: str
 
     def __str__(self) -> str:
-        return f"{self.arch}-{self.runtime}"
+        return f"{self.device}-{self.runtime}"
 
     def artifact(self, bundle: Path) -> Path:
         return bundle / f"parcnetv2_xt.fp32.{self.suffix}"
 
+    def files(self, bundle: Path) -> tuple[Path, ...]:
+        """The artifact and what belongs beside it, the loadable file first."""
+        beside = {"xml": ("bin",)}.get(self.suffix, ())
+        return (self.artifact(bundle), *(self.artifact(bundle).with_suffix(f".{suffix}") for suffix in beside))
+
 
 # The 32-bit wheel of tflite-runtime is built without XNNPACK; a test that did not know would measure another program.
-ARMV7_TFLITE = Target("armv7l", "tflite-runtime", "2.14.0", "tflite", "builtin")
+ARMV7_TFLITE = Target("armv7", "tflite-runtime", "2.14.0", "tflite", "builtin")
 TARGETS = (
     ARMV7_TFLITE,
     Target("aarch64", "tflite-runtime", "2.14.0", "tflite", "xnnpack"),
@@ -58,32 +61,15 @@ TARGETS = (
 )
 
 
-@dataclass(frozen=True)
-class GuestRun:
-    """What a target said about itself and computed."""
-
-    target: Target
-    report: dict[str, Any]
-    output: NDArray[np.float32]
-
-
 def gate_db(manifest: Manifest, file: str, case: str) -> float:
     """The SNR that the bundle required of an artifact on one of its inputs, on the machine that made it."""
     member = next(member for member in manifest.members if file in {entry.name for entry in member.artifact.files})
     return next(parity.gate_db for parity in member.parity if parity.case == case)
 
 
-def run_guest(
-    python: Path, target: Target, model: Path, case: ReferenceCase, folder: Path
-) -> subprocess.CompletedProcess[str]:
-    """Runs an artifact on a target; the output is left in `output.npy` of the folder."""
-    np.save(folder / "input.npy", case.inputs[0])
-    command: list[str | Path] = [python, GUEST, target.runtime, model, folder / "input.npy", folder / "output.npy"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def snr_db(reference: object, guest: GuestRun) -> float:
-    return compare_one(reference, guest.output).snr_db
+def snr_db(reference: object, measured: Measured) -> float:
+    (output,) = measured.outputs[0].values()
+    return compare_one(reference, output).snr_db
 
 
 @pytest.fixture(scope="module")
@@ -92,25 +78,44 @@ def case(bundle: Path) -> ReferenceCase:
     return next(case for case in read_reference(bundle / REFERENCE).cases if case.name == "noise")
 
 
-@pytest.fixture(scope="module", params=TARGETS, ids=str)
-def guest(
-    request: pytest.FixtureRequest,
-    bundle: Path,
-    case: ReferenceCase,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> GuestRun:
-    target: Target = request.param
-    folder = tmp_path_factory.mktemp(str(target))
-    python: Path = request.getfixturevalue(f"{target.arch}_python")
-    process = run_guest(python, target, target.artifact(bundle), case, folder)
-    assert process.returncode == 0, process.stderr
-    report = json.loads(process.stdout.splitlines()[-1])
-    return GuestRun(target, report, np.load(folder / "output.npy"))
+@pytest.fixture(scope="module")
+def given(onnx_model: onnx.ModelProto, case: ReferenceCase) -> Arrays:
+    """The inputs of the case by name; artifacts of all formats have the same names."""
+    return {source.name: array for source, array in zip(onnx_model.graph.input, case.inputs, strict=True)}
+
+
+def run_on(device: Device, targets: Iterable[Target], bundle: Path, given: Arrays) -> Record:
+    tasks = (
+        Task(key=str(target), runtime=target.runtime, files=target.files(bundle), cases=(given,)) for target in targets
+    )
+    return device.run(Job(tasks=tuple(tasks), repeats=0, warmup=0))
 
 
 @pytest.fixture(scope="module")
-def gate(bundle: Path, guest: GuestRun, case: ReferenceCase) -> float:
-    return gate_db(read_manifest(bundle), guest.target.artifact(bundle).name, case.name)
+def records(armv7: Device, aarch64: Device, bundle: Path, given: Arrays) -> dict[str, Record]:
+    """What each board computed, all its runtimes in one process."""
+    devices = {"armv7": armv7, "aarch64": aarch64}
+    return {
+        name: run_on(device, (target for target in TARGETS if target.device == name), bundle, given)
+        for name, device in devices.items()
+    }
+
+
+@pytest.fixture(params=TARGETS, ids=str)
+def target(request: pytest.FixtureRequest) -> Target:
+    param: Target = request.param
+    return param
+
+
+@pytest.fixture
+def guest(target: Target, records: dict[str, Record]) -> Measured:
+    """What became of a target's artifact."""
+    return records[target.device][str(target)]
+
+
+@pytest.fixture
+def gate(bundle: Path, target: Target, case: ReferenceCase) -> float:
+    return gate_db(read_manifest(bundle), target.artifact(bundle).name, case.name)
 
 
 def onnx_output(model: onnx.ModelProto, source: NDArray[np.float32]) -> object:
@@ -142,23 +147,29 @@ def wrong_output(onnx_model: onnx.ModelProto, case: ReferenceCase) -> object:
     return onnx_output(wrong, case.inputs[0])
 
 
-def test_runs_on_the_machine_and_runtime_it_names(guest: GuestRun) -> None:
-    assert guest.report["machine"] == guest.target.arch
-    assert guest.report["runtime"] == guest.target.runtime
-    assert guest.report["version"].startswith(guest.target.version)
-    assert guest.target.kernels in guest.report["kernels"]
+def test_runs_on_the_machine_and_runtime_it_names(target: Target, guest: Measured, records: dict[str, Record]) -> None:
+    device = records[target.device].device
+    assert guest.failure is None
+    assert (device.emulated, device.machine) == (True, {"armv7": "armv7l"}.get(target.device, target.device))
+    assert guest.distribution == target.runtime
+    assert guest.version.startswith(target.version)
+    assert target.kernels in guest.kernels
 
 
 def test_agrees_with_float64(
-    guest: GuestRun, case: ReferenceCase, gate: float, record_testsuite_property: Callable[[str, object], None]
+    target: Target,
+    guest: Measured,
+    case: ReferenceCase,
+    gate: float,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     reached = snr_db(case.outputs[0].values, guest)
 
-    record_testsuite_property(f"{guest.target} snr_db", reached)
+    record_testsuite_property(f"{target} snr_db", reached)
     assert reached >= gate
 
 
-def test_another_model_is_told_apart(guest: GuestRun, wrong_output: object, gate: float) -> None:
+def test_another_model_is_told_apart(guest: Measured, wrong_output: object, gate: float) -> None:
     assert snr_db(wrong_output, guest) < gate
 
 
@@ -187,15 +198,13 @@ def with_operator_version(model: bytes, version: int) -> bytes:
     return bytes(edited)
 
 
-def test_a_runtime_older_than_the_operators_says_so(
-    armv7l_python: Path, bundle: Path, case: ReferenceCase, tmp_path: Path
-) -> None:
+def test_a_runtime_older_than_the_operators_says_so(armv7: Device, bundle: Path, given: Arrays, tmp_path: Path) -> None:
     """The converter is newer than the last 32-bit runtime; this is what a board would say if it went too far."""
     original = ARMV7_TFLITE.artifact(bundle).read_bytes()
     too_new = tmp_path / "too_new.tflite"
     too_new.write_bytes(with_operator_version(original, 99))
 
-    process = run_guest(armv7l_python, ARMV7_TFLITE, too_new, case, tmp_path)
+    record = armv7.run(Job(tasks=(Task(key="new", runtime="tflite-runtime", files=(too_new,), cases=(given,)),)))
 
-    assert process.returncode != 0
-    assert "version '99'. An older version of this builtin might be supported" in process.stderr
+    assert record["new"].failure is not None
+    assert "version '99'. An older version of this builtin might be supported" in record["new"].failure.message

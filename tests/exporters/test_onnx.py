@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from edgekit.exporters.base import Candidate
-from edgekit.exporters.onnx import MODULE_KEY, OPSET
+from edgekit.exporters.onnx import OPSET
+from edgekit.exporters.onnx_graph import MODULE_KEY
 from edgekit.network import Network, lower
 from edgekit.program import module_path, operator_counts, operators
 from edgekit.runners import load
@@ -63,7 +64,7 @@ def test_one_opset_and_no_other_domain(model: onnx.ModelProto) -> None:
 
 
 def test_operators_arrive_whole_and_in_number(tiny: Network, model: onnx.ModelProto) -> None:
-    lowered, _ = lower(tiny, "onnxruntime", "fp32")
+    lowered = lower(tiny, "onnxruntime", "fp32").program
     program, graph = operator_counts(lowered), Counter(node.op_type for node in model.graph.node)
     assert graph["Conv"] == program["conv2d"] == 40
     assert graph["LayerNormalization"] == program["layer_norm"] == 13
@@ -91,7 +92,7 @@ def test_the_metadata_comes_back(candidates: tuple[Candidate, ...], metadata: Ma
 @pytest.mark.parametrize("which", [0, 1], ids=["simplified", "plain"])
 def test_every_node_tells_its_module(tiny: Network, candidates: tuple[Candidate, ...], which: int) -> None:
     model = onnx.load(candidates[which].files[0])
-    lowered, _ = lower(tiny, "onnxruntime", "fp32")
+    lowered = lower(tiny, "onnxruntime", "fp32").program
     modules = {module_path(node) for node in operators(lowered)}
     told = [{entry.key: entry.value for entry in node.metadata_props} for node in model.graph.node]
     assert {key for entries in told for key in entries} == {MODULE_KEY}

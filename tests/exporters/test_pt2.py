@@ -75,7 +75,7 @@ def test_plain_torch_reads_and_runs_it(tiny: Network, path: Path, tmp_path: Path
 
 
 def test_operators_are_the_programs(tiny: Network, exported: torch.export.ExportedProgram) -> None:
-    lowered, _ = lower(tiny, "torch", "fp32")
+    lowered = lower(tiny, "torch", "fp32").program
     assert operator_counts(exported.module(check_guards=False)) == operator_counts(lowered)
 
 
@@ -92,7 +92,7 @@ def test_weights_are_parameters_without_gradients_and_no_more_than_needed(
 
 
 def test_every_node_tells_its_module(tiny: Network, exported: torch.export.ExportedProgram) -> None:
-    lowered, _ = lower(tiny, "torch", "fp32")
+    lowered = lower(tiny, "torch", "fp32").program
     told = [module_path(node) for node in exported.graph.nodes if node.op == "call_function"]
     assert told == [module_path(node) for node in lowered.graph.nodes if node.op == "call_function"]
     assert "stages.3.0.token_mixer.pwconv2" in told
@@ -131,7 +131,7 @@ def test_it_needs_no_trust_and_its_programs_is_the_one_written(tiny: Network, pa
         rtol=1e-4,
         atol=1e-5,
     )
-    lowered, _ = lower(tiny, "torch", "fp32")
+    lowered = lower(tiny, "torch", "fp32").program
     assert operator_counts(again) == operator_counts(lowered)
     assert {module_path(node) for node in operators(again)} == {module_path(node) for node in operators(lowered)}
 
@@ -142,7 +142,7 @@ def test_another_size_is_refused_by_torch_itself(exported: torch.export.Exported
 
 
 def test_a_wrong_weight_is_found(tiny: Network, write_program: WriteProgram, tmp_path: Path) -> None:
-    lowered, _ = lower(tiny, "torch", "fp32")
+    lowered = lower(tiny, "torch", "fp32").program
     name = next(name for name in constant_names(lowered) if name.endswith("pwconv2.weight"))
     weight = dict(constants(lowered))[name]
     kept = weight.clone()
@@ -199,7 +199,7 @@ def test_what_torch_cannot_export_is_the_converters_failure(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr("torch.export.export", refuse)
-    lowered, _ = lower(tiny, "torch", "fp32")
+    lowered = lower(tiny, "torch", "fp32").program
     with pytest.raises(ConverterError, match=r"torch\.export could not write the program: no such operator"):
         write_program(tiny, lowered, "pt2", tmp_path)
     assert not list(tmp_path.iterdir())

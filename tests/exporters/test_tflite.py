@@ -49,7 +49,7 @@ def test_the_file_is_the_network(tiny: Network, path: Path) -> None:
 
 
 def test_operators_are_builtin_and_arrive_in_number(tiny: Network, path: Path) -> None:
-    lowered, _ = lower(tiny, "tflite", "fp32")
+    lowered = lower(tiny, "tflite", "fp32").program
     program, graph = operator_counts(lowered), operator_names(path.read_bytes())
     assert "CUSTOM" not in graph
     assert graph["DEPTHWISE_CONV_2D"] == 16  # three pieces of a 7x7, one at 2 x 2, and the oversized pairs of 15, 7, 3

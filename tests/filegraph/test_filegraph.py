@@ -41,7 +41,7 @@ def test_a_runtime_without_a_reader_is_named(tmp_path: Path) -> None:
 @FORMATS
 def test_macs_and_modules_are_those_of_the_program(name: str, tiny: Network, tiny_artifact: Artifact) -> None:
     """Of each layer, not only of all together."""
-    program, _ = lower(tiny, EXPORTERS[name].runtime, "fp32")
+    program = lower(tiny, EXPORTERS[name].runtime, "fp32").program
     graph = graph_of(name, tiny_artifact)
     wanted = Counter((module_path(node), node_macs(node)) for node in operators(program) if node_macs(node))
     found = Counter((node.module, node.macs) for node in graph.nodes.values() if node.macs)
@@ -62,7 +62,7 @@ def test_every_tensor_between_operators_has_a_size(name: str, tiny_artifact: Art
 
 @FORMATS
 def test_modules_are_paths_of_the_network_and_nothing_else(name: str, tiny: Network, tiny_artifact: Artifact) -> None:
-    program, _ = lower(tiny, EXPORTERS[name].runtime, "fp32")
+    program = lower(tiny, EXPORTERS[name].runtime, "fp32").program
     known = {module_path(node) for node in operators(program)}
     modules = [node.module for node in graph_of(name, tiny_artifact).nodes.values()]
     assert {module for module in modules if module is not None} <= known
@@ -83,8 +83,8 @@ class EveryProduct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.transposed(self.depthwise(self.grouped(self.strided(x)).relu()).relu()).relu()
         rows = x.flatten(2)
-        y: Tensor = self.linear((rows @ rows.transpose(1, 2)).relu())
-        return y
+        result: Tensor = self.linear((rows @ rows.transpose(1, 2)).relu())
+        return result
 
 
 @FORMATS

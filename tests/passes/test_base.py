@@ -194,7 +194,7 @@ def test_materialising_has_one_order() -> None:
 def test_every_runtime_and_precision_has_its_lowering() -> None:
     wanted = set(product((entry.runtime for entry in EXPORTERS.values()), RECIPES))
     assert set(LOWERINGS) == wanted
-    for (runtime, _), passes in LOWERINGS.items():
-        names = [rewrite.name for rewrite in passes]
+    for (runtime, _), lowering in LOWERINGS.items():
+        names = [rewrite.name for rewrite in (*lowering.before, *lowering.after)]
         assert len(set(names)) == len(names)
         assert ("split-layers" in names) == (runtime != "torch")  # who stays with torch wants the fused network

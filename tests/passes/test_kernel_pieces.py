@@ -8,13 +8,17 @@ from torch import nn
 
 from edgekit.artifact import Shape
 from edgekit.errors import ParityError
-from edgekit.passes.base import Log, apply, prove
-from edgekit.passes.lower.kernel_pieces import KernelPieces, row_groups
-from edgekit.program import arguments, clone, constant, operator_counts, operators
+from edgekit.kernel_group import candidates, why_not_pieces
+from edgekit.passes.base import apply, prove
+from edgekit.passes.lower.kernel_forms import KernelForms
+from edgekit.passes.lower.kernel_pieces import row_groups
+from edgekit.passes.lower.kernel_sites import find_groups
+from edgekit.program import arguments, constant, operator_counts, operators
 from tests.passes.materialising import EXACT_DB, before_gelu, probes, proved
 
 ATEN = torch.ops.aten
 SHAPE: Shape = (2, 4, 9, 11)
+PIECES = KernelForms(("pieces",))
 
 
 @pytest.mark.parametrize(
@@ -26,15 +30,14 @@ SHAPE: Shape = (2, 4, 9, 11)
         pytest.param(nn.Conv2d(4, 4, 11, padding=5, groups=4), 6, id="11x11"),
         pytest.param(nn.Conv2d(4, 4, (7, 5), padding=(3, 0), groups=4), 2, id="7x5, narrower map"),
         pytest.param(nn.Conv2d(4, 4, 7, padding=4, groups=4), 3, id="7x7, larger map"),
-        pytest.param(nn.Conv2d(4, 4, (27, 1), padding=(13, 0), groups=4), 2, id="a column"),
     ],
 )
 def test_a_kernel_of_many_taps_is_a_sum_of_kernels_of_few(layer: nn.Conv2d, pieces: int) -> None:
     program = before_gelu(layer, SHAPE)
-    proven, certificate = proved(KernelPieces(limit=25), prove(program, probes(SHAPE)), SHAPE, EXACT_DB)
+    proven, certificate = proved(PIECES, prove(program, probes(SHAPE)), SHAPE, EXACT_DB)
     after = proven.program
 
-    assert certificate.fired == {"kernel-pieces": 1}
+    assert certificate.fired == {"pieces": 1}
     assert operator_counts(after)["conv2d"] == pieces
     assert operator_counts(after)["add"] == pieces - 1
     weights = [constant(after, node.args[1]) for node in operators(after) if node.target is ATEN.conv2d.default]
@@ -70,32 +73,19 @@ def test_every_row_is_in_one_group_and_every_group_is_evenly_spaced_about_the_mi
         pytest.param(
             nn.Conv2d(4, 4, 7, padding=9, dilation=3, groups=4), "it has a stride or is dilated", id="dilated"
         ),
-        pytest.param(nn.Conv2d(4, 4, 7, padding=2, groups=4), "the padding is less than half the rows", id="unpadded"),
+        pytest.param(
+            nn.Conv2d(4, 4, 7, padding=2, groups=4), "the zero padding is less than half the rows", id="unpadded"
+        ),
     ],
 )
-def test_what_cannot_be_taken_apart_stays_with_a_reason(layer: nn.Module, reason: str) -> None:
-    log = Log()
-    KernelPieces(limit=25)(clone(before_gelu(layer, SHAPE)), log)
-    assert not log.fired
-    assert [refusal.reason for refusal in log.declined] == [reason]
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        pytest.param(nn.Conv2d(4, 4, 5, padding=2, groups=4), id="25 taps"),
-        pytest.param(nn.Conv2d(4, 4, 7, padding=3), id="dense"),
-    ],
-)
-def test_other_convolutions_are_no_business_of_it(layer: nn.Module) -> None:
-    log = Log()
-    KernelPieces(limit=25)(clone(before_gelu(layer, SHAPE)), log)
-    assert not log.fired
-    assert not log.declined
+def test_what_cannot_be_taken_apart_has_a_reason_and_no_such_form(layer: nn.Module, reason: str) -> None:
+    (site,) = find_groups(before_gelu(layer, SHAPE))
+    assert why_not_pieces(site.group.steps[0]) == reason
+    assert "pieces" not in candidates(site.group)
 
 
 def test_a_row_in_the_wrong_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.passes.lower.kernel_pieces.row_groups", lambda *_: ((2, 3, 4), (1, 5), (1, 5)))
     program = before_gelu(nn.Conv2d(4, 4, 7, padding=3, groups=4), SHAPE)
-    with pytest.raises(ParityError, match="Pass 'kernel-pieces' changed the network"):
-        apply(KernelPieces(limit=25), prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)
+    with pytest.raises(ParityError, match="Pass 'kernel-forms' changed the network"):
+        apply(PIECES, prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)

@@ -118,7 +118,12 @@ def test_a_wrong_zero_is_noticed() -> None:
 
 
 def test_only_for_onnxruntime() -> None:
-    asks = {runtime for (runtime, _), passes in LOWERINGS.items() for each in passes if isinstance(each, PooledPadding)}
+    asks = {
+        runtime
+        for (runtime, _), lowering in LOWERINGS.items()
+        for each in lowering.after
+        if isinstance(each, PooledPadding)
+    }
     assert asks == {"onnxruntime"}
 
 

@@ -114,7 +114,12 @@ def test_a_wrong_weight_is_noticed() -> None:
 
 
 def test_only_for_tflite() -> None:
-    asks = {runtime for (runtime, _), passes in LOWERINGS.items() for each in passes if isinstance(each, RowLayers)}
+    asks = {
+        runtime
+        for (runtime, _), lowering in LOWERINGS.items()
+        for each in lowering.after
+        if isinstance(each, RowLayers)
+    }
     assert asks == {"tflite"}
 
 

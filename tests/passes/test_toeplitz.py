@@ -8,17 +8,27 @@ from torch import Tensor, nn
 from edgekit.artifact import Certificate, Shape
 from edgekit.capture import capture
 from edgekit.errors import ParityError
-from edgekit.passes.base import Log, apply, prove
-from edgekit.passes.lower.toeplitz import Toeplitz, banded
-from edgekit.program import Program, clone, constants, operator_counts
+from edgekit.kernel_group import candidates
+from edgekit.passes.base import apply, prove
+from edgekit.passes.lower.kernel_forms import KernelForms
+from edgekit.passes.lower.kernel_sites import find_chains, find_groups
+from edgekit.passes.lower.toeplitz import banded
+from edgekit.program import Program, constants, operator_counts
 from tests.passes.materialising import EXACT_DB, Function, before_gelu, image, probes, proved
 
 SHAPE: Shape = (2, 4, 9, 7)
+TOEPLITZ = KernelForms(("toeplitz",))
 
 
-def lowered(program: Program, rewrite: Toeplitz) -> tuple[Program, Certificate]:
-    after, certificate = proved(rewrite, prove(program, probes(SHAPE)), SHAPE, EXACT_DB)
+def lowered(program: Program) -> tuple[Program, Certificate]:
+    after, certificate = proved(TOEPLITZ, prove(program, probes(SHAPE)), SHAPE, EXACT_DB)
     return after.program, certificate
+
+
+@pytest.fixture(autouse=True)
+def every_kernel_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small kernels make small tests."""
+    monkeypatch.setattr("edgekit.passes.lower.kernel_sites.SMALL_TAPS", 2)
 
 
 LAYERS = [
@@ -34,7 +44,7 @@ LAYERS = [
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_long_kernel_is_a_matrix_product(layer: nn.Conv2d) -> None:
     program = before_gelu(layer, SHAPE)
-    after, certificate = lowered(program, Toeplitz(taps=3))
+    after, certificate = lowered(program)
 
     counts = operator_counts(after)
     assert certificate.fired == {"toeplitz": 1}
@@ -70,42 +80,22 @@ def test_the_matrix_holds_the_kernels_own_numbers_along_its_diagonals() -> None:
         pytest.param(nn.Conv2d(4, 4, 1, groups=4), id="one tap"),
     ],
 )
-def test_other_convolutions_stay(layer: nn.Module) -> None:
-    log = Log()
-    Toeplitz(taps=1)(clone(before_gelu(layer, SHAPE)), log)
-    assert not log.fired
+def test_other_convolutions_are_no_lines(layer: nn.Module) -> None:
+    chains = find_chains(before_gelu(layer, SHAPE))
+    assert all(site.step.kind == "plane" for chain in chains for site in chain)
 
 
-def test_a_computed_kernel_stays() -> None:
+def test_a_computed_kernel_is_in_no_group() -> None:
     function: Callable[[Tensor, Tensor], Tensor] = lambda x, w: nn.functional.conv2d(x, w * x.mean(), groups=4)  # noqa: E731
-    log = Log()
-    Toeplitz(taps=1)(capture(Function(function, (4, 1, 1, 5)).eval(), SHAPE), log)
-    assert not log.fired
+    assert find_groups(capture(Function(function, (4, 1, 1, 5)).eval(), SHAPE)) == []
 
 
-@pytest.mark.parametrize(
-    ("rewrite", "fires"),
-    [
-        (Toeplitz(taps=13), True),
-        (Toeplitz(taps=14), False),
-        (Toeplitz(taps=1, side=7), True),
-        (Toeplitz(taps=1, side=8), False),
-        (Toeplitz(taps=1, share=13 / 7), True),
-        (Toeplitz(taps=1, share=1.9), False),
-    ],
-)
-def test_limits_choose_which_kernels_are_worth_it(rewrite: Toeplitz, fires: bool) -> None:
-    log = Log()
-    rewrite(clone(before_gelu(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4), SHAPE)), log)
-    assert bool(log.fired) is fires
-
-
-def test_matrices_that_would_take_too_much_are_left_with_a_reason() -> None:
-    log = Log()
+def test_matrices_that_would_take_too_much_are_no_form(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4)
-    Toeplitz(taps=3, most_bytes=4 * 7 * 7 * 4 - 1)(clone(before_gelu(layer, SHAPE)), log)
-    assert not log.fired
-    assert [refusal.reason for refusal in log.declined] == ["the matrices would take 0 MiB"]
+    (site,) = find_groups(before_gelu(layer, SHAPE))
+    assert "toeplitz" in candidates(site.group)
+    monkeypatch.setattr("edgekit.kernel_group.MOST_TOEPLITZ_BYTES", 4 * 7 * 7 * 4 - 1)
+    assert "toeplitz" not in candidates(site.group)
 
 
 def test_a_matrix_with_one_wrong_tap_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,5 +106,5 @@ def test_a_matrix_with_one_wrong_tap_is_found(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("edgekit.passes.lower.toeplitz.banded", wrong)
     program = before_gelu(nn.Conv2d(4, 4, (1, 13), padding=(0, 6), groups=4), SHAPE)
-    with pytest.raises(ParityError, match="Pass 'toeplitz' changed the network"):
-        apply(Toeplitz(taps=3), prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)
+    with pytest.raises(ParityError, match="Pass 'kernel-forms' changed the network"):
+        apply(TOEPLITZ, prove(program, probes(SHAPE)), probes(SHAPE), gate_db=120.0)

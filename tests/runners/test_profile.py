@@ -124,7 +124,7 @@ def test_calls_that_are_not_the_programs_are_not_taken_for_them(
 def test_litert_of_an_untried_version_is_not_called(tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its declarations may be others, and a wrong call would end the process."""
     monkeypatch.setattr("edgekit.litert.version", lambda _: "2.4.0")
-    monkeypatch.setattr("ctypes.CDLL", lambda path: pytest.fail(f"{path} was loaded"))
+    monkeypatch.setattr("edgekit.litert.ctypes.CDLL", lambda path: pytest.fail(f"{path} was loaded"))
     with opened("tflite", tiny_artifact) as runner:
         message = r"TFLite cannot be profiled with ai-edge-litert 2\.4\.0: .* tried in versions 2\.3\.x only\. Run: pip"
         with pytest.raises(EnvironmentProblemError, match=message):

@@ -1,36 +1,55 @@
 """Lowering: each runtime and precision gets its own copy of the program, written the way that runtime is fast at.
 
-`LOWERINGS` is where a runtime's preferences live: a literal tuple of passes, in order, for every pair.
+`LOWERINGS` is where a runtime's preferences live. What is fastest for a depthwise kernel depends on the kernel, the
+runtime's version and the CPU, so that is not written here: it was measured, and `edgekit.tuning` chooses.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.channels_first import ChannelsFirst
-from edgekit.passes.lower.kernel_pieces import KernelPieces
+from edgekit.passes.lower.divided_erf import DividedErf
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
+from edgekit.passes.lower.plain_norm import PlainNorm
+from edgekit.passes.lower.plain_slice import PlainSlice
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
+from edgekit.passes.lower.sigmoid_gelu import SigmoidGelu
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
-from edgekit.passes.lower.toeplitz import Toeplitz
 
-_XNNPACK_TAPS = 25
-"""XNNPACK has fast depthwise kernels of up to so many taps."""
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """The passes of a runtime, in order.
+
+    Attributes:
+        before: Those that come before depthwise kernels are written in their forms.
+        after: Those that come after.
+        kernels: Whether they are written in other forms at all.
+    """
+
+    before: tuple[Pass, ...] = ()
+    after: tuple[Pass, ...] = ()
+    kernels: bool = True
+
 
 _split, _padding = SplitLayers(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
-_few_taps = (Toeplitz(taps=_XNNPACK_TAPS + 1), KernelPieces(limit=_XNNPACK_TAPS))
 _large_means = StagedMean(least_terms=32 * 32)
-_long_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=40, share=1.5)
+_for_mnn = (PlainNorm(), DividedErf(), SigmoidGelu())
+_for_ncnn = (PlainSlice(),)
 
-LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
+LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
-        ("onnxruntime", "fp32"): (_split, ChannelsFirst("transposed"), _long_kernels, _large_means, _padding),
-        ("openvino", "fp32"): (_split, ChannelsFirst("reduced"), _long_kernels, _large_means),
-        ("tflite", "fp32"): (_split, _staged, *_few_taps, _row, _broadcast),
-        ("torch", "fp32"): (),
+        ("onnxruntime", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, _padding)),
+        ("openvino", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means,)),
+        ("tflite", "fp32"): Lowering((_split,), (_staged, _row, _broadcast)),
+        ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
+        ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
+        ("torch", "fp32"): Lowering(kernels=False),
     }
 )
 """(runtime, precision) to the passes that lower a program for it; `benchmarks/lowering.py` says what they are worth."""

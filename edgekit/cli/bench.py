@@ -1,0 +1,125 @@
+"""`edgekit bench`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import click
+
+from edgekit.cli.options import (
+    PATH,
+    CpuList,
+    NetworkOptions,
+    complete_formats,
+    complete_models_or_paths,
+    complete_profiles,
+    complete_runtimes,
+    json_option,
+    network_options,
+)
+
+if TYPE_CHECKING:
+    from edgekit.errors import EdgekitError
+    from edgekit.measure import Bundle, Outcome
+
+
+@click.command()
+@click.argument("what", metavar="[MODEL|BUNDLE]...", nargs=-1, shell_complete=complete_models_or_paths)
+@click.option(
+    "--profile",
+    "profile_name",
+    default="quick",
+    show_default=True,
+    shell_complete=complete_profiles,
+    help="How long: quick, normal, mlperf or sustained.",
+)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Another counted time of each artifact.")
+@click.option("--runs", type=click.IntRange(1), help="Another number of counted inferences of each artifact.")
+@click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Threads; repeatable. Default: 1.")
+@click.option("--batch", type=click.IntRange(1), multiple=True, help="Images at once, of a MODEL; repeatable.")
+@click.option("--affinity", type=CpuList(), help="Processors to run on, such as 4-7 or 0,2.")
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    shell_complete=complete_runtimes,
+    help="Only onnxruntime, openvino, tflite or torch; repeatable.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    shell_complete=complete_formats,
+    help="Only onnx, openvino, tflite or pt2; repeatable.",
+)
+@click.option("--no-memory", is_flag=True, help="Leave memory out.")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("-o", "--out", type=PATH, help="Write the figures into this JSON file instead of into the bundles.")
+@network_options
+@json_option
+def bench(
+    what: tuple[str, ...],
+    profile_name: str,
+    seconds: float | None,
+    runs: int | None,
+    threads: tuple[int, ...],
+    batch: tuple[int, ...],
+    affinity: tuple[int, ...] | None,
+    runtimes: tuple[str, ...],
+    formats: tuple[str, ...],
+    no_memory: bool,
+    markdown: bool,
+    out: Path | None,
+    as_json: bool,
+    **network: Unpack[NetworkOptions],
+) -> None:
+    """Measure latency and memory of every artifact of BUNDLEs, or of MODELs, which are exported first.
+
+    All artifacts take turns, and every figure has an interval and a verdict that says how far it can be trusted. An
+    artifact that is not its bundle's network is never timed. Alone it takes the newest bundle in ./edgekit-out.
+
+    \b
+    edgekit bench edgekit-out/parcnetv2_t-224-arm --threads 1 --threads 2
+    edgekit bench parcnetv2_t timm:convnext_tiny --profile normal
+    """
+    from edgekit.bench.profiles import choose_profile
+    from edgekit.cli.contenders import contenders
+    from edgekit.cli.measuring import TICKS
+    from edgekit.cli.output import StageLines
+    from edgekit.measure import Choice, check_storage, choose_settings, measure_bundles
+
+    profile = choose_profile(profile_name, seconds, runs)
+    choice = Choice(choose_settings(threads, affinity), runtimes, formats, memory=not no_memory)
+    command: tuple[str, ...] = click.get_current_context().meta["edgekit.command"]
+    with StageLines(shown=not as_json, ticks=TICKS) as lines:
+        bundles = contenders(what, choice, batch, network, command, lines)
+        check_storage(bundles, out)
+        outcome = measure_bundles(bundles, choice, profile, command, lines)
+    show(bundles, outcome, out, markdown=markdown, as_json=as_json)
+
+
+def show(bundles: "list[Bundle]", outcome: "Outcome", out: Path | None, *, markdown: bool, as_json: bool) -> None:
+    """Stores the figures, prints them, and ends with the error that decides the exit code."""
+    from edgekit.bench.markdown import markdown as as_markdown
+    from edgekit.cli.figures import print_figures, problem_rows
+    from edgekit.cli.output import print_json
+    from edgekit.measure import conclude, store
+
+    places = store(bundles, outcome.runs, out)
+    problem = conclude(outcome.problems)
+    if as_json:
+        content = {"runs": outcome.runs, "stored": [str(path) for path in places]}
+        print_json({**content, "problems": problem_rows(outcome.problems), **error_record(problem)})
+        click.get_current_context().exit(problem.exit_code if problem else 0)
+    if markdown:
+        click.echo(as_markdown(outcome.runs), nl=False)
+    else:
+        print_figures(outcome, places)
+    if problem:
+        raise problem
+
+
+def error_record(problem: "EdgekitError | None") -> dict[str, Any]:
+    """The error that decides the exit code, for JSON."""
+    from edgekit.cli import Failure
+
+    return {"error": Failure(problem, as_json=True).as_record()} if problem else {}

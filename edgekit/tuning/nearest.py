@@ -1,0 +1,90 @@
+"""The measurement that speaks for a group: its own, or the nearest there is.
+
+For a group and an architecture the first of these that knows it decides:
+
+1. a table measured here: same runtime and version, same CPU
+2. a table measured on a sister device: same runtime and architecture
+3. the rules that come with edgekit for this runtime and architecture: the group of the same structure that is nearest
+   in channels, size and taps, each compared as a ratio
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log2, prod
+
+from edgekit.kernel_group import KernelGroup, KernelStep, Kind
+from edgekit.tuning.tables import Entry, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where artifacts will run: its architectures, the CPU, and the runtime's distributions with their versions."""
+
+    architectures: tuple[str, ...]
+    cpu: str
+    packages: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that speaks for a group, and why."""
+
+    entry: Entry
+    table: Table
+    source: str
+
+    def costs(self, names: Iterable[str]) -> dict[str, float]:
+        """Cost of each candidate that was measured."""
+        return {form.form: form.cost for form in self.entry.forms if form.form in names}
+
+
+def find(group: KernelGroup, runtime: str, place: Place, own: Sequence[Table], rules: Sequence[Table]) -> list[Found]:
+    """The entry that decides for each of a place's architectures; none where nothing speaks for the group."""
+    found = (_find(group, runtime, architecture, place, own, rules) for architecture in place.architectures)
+    return [each for each in found if each is not None]
+
+
+def _find(
+    group: KernelGroup, runtime: str, architecture: str, place: Place, own: Sequence[Table], rules: Sequence[Table]
+) -> Found | None:
+    fitting = [table for table in own if (table.runtime, table.architecture) == (runtime, architecture)]
+    here = [table for table in fitting if table.cpu == place.cpu and table.package in place.packages]
+    for tables, what in ((here, "measured here"), (fitting, "measured on a sister device")):
+        for table in tables:
+            for entry in table.entries:
+                if entry.group == group:
+                    return Found(entry, table, f"{what}: {table.describe()}")
+    for table in rules:
+        if (table.runtime, table.architecture) == (runtime, architecture):
+            closest = nearest(group, table.entries)
+            if closest is not None:
+                same = "" if closest.group == group else f", by {closest.group}"
+                return Found(closest, table, f"rules: {table.describe()}{same}")
+    return None
+
+
+def nearest(group: KernelGroup, entries: Iterable[Entry]) -> Entry | None:
+    """The entry whose group has the same structure and is nearest in channels, size and taps."""
+    alike = [entry for entry in entries if structure(entry.group) == structure(group)]
+    return min(alike, key=lambda entry: (distance(entry.group, group), str(entry.group)), default=None)
+
+
+def structure(group: KernelGroup) -> tuple[tuple[tuple[Kind, bool, bool], ...], ...]:
+    """What two groups must have in common to be compared: chains of like convolutions, whichever axis comes first."""
+    chains = (tuple(_likeness(step) for step in chain) for chain in group.chains)
+    return tuple(sorted(chains))
+
+
+def _likeness(step: KernelStep) -> tuple[Kind, bool, bool]:
+    return step.kind, any(step.wrap), step.stride != (1, 1)
+
+
+def distance(one: KernelGroup, other: KernelGroup) -> float:
+    """How many doublings lie between two groups of the same structure."""
+    sides = zip(measures(one), measures(other), strict=True)
+    return sum(abs(log2(left / right)) for left, right in sides)
+
+
+def measures(group: KernelGroup) -> list[int]:
+    """Channels, height, width, and the taps of every convolution."""
+    return [group.channels, *group.size, *sorted(prod(step.taps) for step in group.steps)]

@@ -1,0 +1,210 @@
+"""Tables of measured forms: one for each runtime, its version, CPU and number of threads.
+
+Tables that `edgekit tune` measures are kept in the user's data folder; those in `rules/`, beside this module, were
+measured by the same command and come with edgekit.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from edgekit.errors import MisuseError, OutputError
+from edgekit.files import whole_file
+from edgekit.kernel_group import KernelGroup
+
+SCHEMA_VERSION = 1
+
+Unit = Literal["ms", "instructions"]
+
+
+class FormCost(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one inference of a test network costs with a group in one form and precision.
+
+    `cost` is the lower quartile over the rounds, `low` the least and `high` the median; counted instructions are exact.
+    """
+
+    form: str
+    cost: float
+    low: float
+    high: float
+    precision: str = "fp32"
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A group, measured.
+
+    Attributes:
+        empty: Cost of the test network without the group.
+        chosen: The form to use.
+        why: What decided: `fastest`; `equal`, where the fastest ones cannot be told apart and the one with the smallest
+            constants was taken; `whole network`, where the network as a whole was slower with the fastest one.
+        rounds: How often each form was timed; those that were clearly slower, less often.
+    """
+
+    group: KernelGroup
+    empty: float
+    forms: tuple[FormCost, ...]
+    chosen: str
+    why: Literal["fastest", "equal", "whole network"]
+    rounds: int
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """All groups measured with one runtime in one place.
+
+    Attributes:
+        package: Distribution and version of the runtime, such as `onnxruntime 1.31.1`.
+        cpu: The core's design.
+        architecture: As wheels name it.
+        emulated: Whether the CPU was emulated, where the cost is executed instructions and says nothing about time.
+        measured: The day, as 2026-11-21.
+    """
+
+    schema_version: int
+    runtime: str
+    package: str
+    cpu: str
+    architecture: str
+    threads: int
+    unit: Unit
+    emulated: bool
+    measured: str
+    edgekit_version: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Where it is kept: a name for people, and a hash of what the key is made of."""
+        key = (self.runtime, self.package, self.cpu, self.architecture, str(self.threads))
+        digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]
+        name = re.sub(r"[^a-z0-9]+", "-", f"{self.runtime} {self.cpu} {self.threads}".lower()).strip("-")
+        return f"{name}-{digest}.json"
+
+    def describe(self) -> str:
+        """`onnxruntime 1.31.1 on Cortex-A72 (emulated, instructions), 1 thread, 2026-11-21`."""
+        how = " (emulated, instructions)" if self.emulated else ""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.package} on {self.cpu}{how}, {threads}, {self.measured}"
+
+
+class Tuning(Struct, frozen=True):
+    """The tables there are: the user's own, newest first, and those that come with edgekit."""
+
+    own: tuple[Table, ...]
+    rules: tuple[Table, ...]
+
+    def identity(self, runtime: str) -> str:
+        """SHA-256 of everything that can decide for a runtime."""
+        tables = [table for table in (*self.own, *self.rules) if table.runtime == runtime]
+        return hashlib.sha256(msgspec.json.encode(tables, order="deterministic")).hexdigest()
+
+
+def folder() -> Path | None:
+    """`$EDGEKIT_TUNING`, or `edgekit/tuning` in the user's data folder; None for a user without a home."""
+    if chosen := os.environ.get("EDGEKIT_TUNING"):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgekit" / "tuning"
+    except RuntimeError:  # no $HOME and no entry in the user database, as containers have it
+        return None
+
+
+def own_tables() -> tuple[Table, ...]:
+    """The tables measured by this user, newest first.
+
+    Raises:
+        MisuseError: One of the files is damaged or of another version of edgekit.
+    """
+    place = folder()
+    if place is None or not place.is_dir():
+        return ()
+    tables = (read(path.read_bytes(), str(path)) for path in sorted(place.glob("*.json")))
+    return tuple(sorted(tables, key=lambda table: table.measured, reverse=True))
+
+
+def shipped_tables() -> tuple[Table, ...]:
+    """The tables that come with edgekit."""
+    files = sorted(resources.files("edgekit.tuning").joinpath("rules").iterdir(), key=lambda file: file.name)
+    return tuple(read(file.read_bytes(), file.name) for file in files if file.name.endswith(".json"))
+
+
+def read(content: bytes, name: str) -> Table:
+    """A table from the bytes of its file; the name is for the message only.
+
+    Raises:
+        MisuseError: It is damaged or of another version of edgekit.
+    """
+    try:
+        table = msgspec.json.decode(content, type=Table)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MisuseError(f"{name} is no tuning table ({error}). Remove it, and run edgekit tune again.") from error
+    if table.schema_version != SCHEMA_VERSION:
+        raise MisuseError(
+            f"{name} has tuning schema {table.schema_version}, this edgekit reads {SCHEMA_VERSION}. Remove it, and run "
+            "edgekit tune again."
+        )
+    return table
+
+
+def merged(table: Table, before: Table | None) -> Table:
+    """A table with the groups of an older one that it has not measured again."""
+    if before is None:
+        return table
+    anew = {entry.group for entry in table.entries}
+    kept = (entry for entry in before.entries if entry.group not in anew)
+    return msgspec.structs.replace(table, entries=(*kept, *table.entries))
+
+
+def keep(table: Table) -> Path:
+    """Adds a table to those of the user, and returns where it is.
+
+    Raises:
+        OutputError: It cannot be written.
+        MisuseError: What is there is no table.
+    """
+    place = folder()
+    if place is None:
+        raise OutputError("There is no folder to keep measurements in. Set EDGEKIT_TUNING to one.")
+    return merge_into(table, place / table.file_name)
+
+
+def merge_into(table: Table, path: Path) -> Path:
+    """Writes a table to a file, with the groups of the table that is there and has the same key.
+
+    Raises:
+        OutputError: It cannot be written.
+        MisuseError: What is there is no table, or one with another key.
+    """
+    before = read(path.read_bytes(), str(path)) if path.is_file() else None
+    if before is not None and before.file_name != table.file_name:
+        raise MisuseError(f"{path} is the table of {before.describe()}. Choose another file.")
+    write(merged(table, before), path)
+    return path
+
+
+def write(table: Table, path: Path) -> None:
+    """Writes a table, one line for each group.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be made: {error.strerror}. Set EDGEKIT_TUNING to a folder.") from error
+    head = msgspec.json.encode(msgspec.structs.replace(table, entries=())).decode().removesuffix("[]}")
+    lines = ",\n".join(lines_of(table.entries))
+    with whole_file(path, "set EDGEKIT_TUNING to another folder") as partial:
+        partial.write_text(f"{head}[\n{lines}\n]}}\n", encoding="utf-8")
+
+
+def lines_of(entries: Iterable[Entry]) -> list[str]:
+    """Every entry as JSON, in the order of its group's name."""
+    return [msgspec.json.encode(entry).decode() for entry in sorted(entries, key=lambda entry: str(entry.group))]

@@ -1,0 +1,29 @@
+"""What is told about a choice."""
+
+from msgspec import Struct
+
+
+class CandidateCost(Struct, frozen=True, kw_only=True):
+    """A way to write a group: what it adds to an inference where that is known, and the bytes of its constants."""
+
+    form: str
+    bytes: int
+    added: float | None = None
+    ratio: float | None = None
+
+
+class KernelChoice(Struct, frozen=True, kw_only=True):
+    """What was chosen for the places where one group stands.
+
+    Attributes:
+        sites: Module paths.
+        source: What decided.
+        unit: Of the candidates' costs.
+    """
+
+    group: str
+    sites: tuple[str, ...]
+    form: str
+    source: str
+    unit: str
+    candidates: tuple[CandidateCost, ...]

@@ -1,0 +1,20 @@
+"""The machine that edgekit runs on, as a device: jobs run in a process of their own, like on any board."""
+
+import sys
+
+from edgekit.targets.address import Address
+from edgekit.targets.place import cache_folder
+
+
+class LocalShell:
+    """Starts this very Python."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.bases: tuple[str, ...] = (str(cache_folder("local")),)
+
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, *arguments]
+
+    def explain(self, complaints: str) -> str:
+        return f"The guard on this machine ended early. It said:\n{complaints}"

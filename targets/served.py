@@ -1,0 +1,240 @@
+"""Devices that a guard serves: one connection for a session, over which files and jobs go and events come back.
+
+The guard is a program of edgekit's own, `edgekit.targets.shipped.guard`. It is sent along when the connection is made,
+and clears up by itself when the connection ends, however that happens.
+"""
+
+import errno
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from edgekit.errors import DeviceError
+from edgekit.targets.address import Address
+from edgekit.targets.archive import runner_archive
+from edgekit.targets.link import Content, Events, Order, Progress, decode_event, ending, tail
+
+ANSWER_SECONDS = 30.0
+"""How long a guard may take for what should take it no time."""
+
+SLOWEST_BYTES_PER_S = 50_000
+"""A link that is slower than this is taken for dead."""
+
+BEAT_SECONDS = 10.0
+"""How often the guard is told that this side lives; it waits for six times as long."""
+
+LAST_WORDS_SECONDS = 5.0
+CHUNK = 1 << 20
+
+
+class Shell(Protocol):
+    """How a program is started on a device, with its standard input and output at this end."""
+
+    address: Address
+    bases: tuple[str, ...]
+
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
+        """What to start here, so that the device's Python runs with these arguments."""
+        ...
+
+    def explain(self, complaints: str) -> str:
+        """Why a connection ended, from what was written to standard error; the whole message."""
+        ...
+
+
+class ServedLink:
+    """A session with a guard."""
+
+    emulated = False
+    counts = False
+
+    def __init__(self, shell: Shell, progress: Progress) -> None:
+        self._shell = shell
+        self._progress = progress
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the link
+        self._writing = threading.Lock()
+        self._over = threading.Event()
+        self._expired = False
+        self.address = shell.address
+        runner = runner_archive()
+        text = (resources.files("edgekit.targets.shipped") / "bootstrap.py").read_text(encoding="utf-8")
+        # A session of its own, or Ctrl-C at a terminal would end the connection before the guard has cleared up.
+        self._process = subprocess.Popen(
+            shell.command(("-c", text, str(len(runner)), *shell.bases)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            start_new_session=True,
+        )
+        try:
+            with self._within(ANSWER_SECONDS):
+                self._send(runner)
+                self.ready = self._expect("ready")
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._beat, daemon=True).start()
+        for session in self.ready["swept"]:
+            progress(f"{self.address.text}: cleared up session {session}, which was cut off")
+
+    def push(self, files: Mapping[str, Content]) -> None:
+        for name, content in files.items():
+            size = content.stat().st_size if isinstance(content, Path) else len(content)
+            with self._within(ANSWER_SECONDS + size / SLOWEST_BYTES_PER_S):
+                with self._writing:
+                    self._write_line({"command": "put", "name": name, "size": size})
+                    for part in _parts(content):
+                        self._write(part)
+                self._expect("taken")
+
+    def fetch(self, name: str) -> bytes:
+        with self._within(ANSWER_SECONDS):
+            self._command({"command": "get", "name": name})
+            size = int(self._expect("file")["size"])
+        with self._within(ANSWER_SECONDS + size / SLOWEST_BYTES_PER_S):
+            return self._read(size)
+
+    def run(self, *arguments: str, order: Order) -> Events:
+        if arguments == ("probe",):
+            with self._within(ANSWER_SECONDS):
+                self._command({"command": "probe"})
+                yield self._expect("probed")
+            return
+        with self._within(order.timeout_s):
+            self._command({"command": "run", "arguments": arguments, "alone": True, "governor": order.governor})
+            yield from self._worker_events()
+
+    def _worker_events(self) -> Events:
+        """Events of the worker, until it ends; those of the guard are dealt with here."""
+        last = "nothing"
+        while True:
+            event = self._next()
+            match event["event"]:
+                case "ended":
+                    if event["code"]:
+                        raise DeviceError(self._ending(event, last))
+                    return
+                case "refused":
+                    raise DeviceError(refusal(self.address, event))
+                case "queued":
+                    self._progress(f"{self.address.text}: waiting, somebody else is measuring there")
+                case "governor":
+                    if event["refused"]:
+                        self._progress(f"{self.address.text}: the governor stays as it is: {event['refused']}")
+                case name:
+                    last = str(name)
+                    yield event
+
+    def _ending(self, event: dict[str, Any], last: str) -> str:
+        return ending(self.address, int(event["code"]), last, str(event["complaints"]))
+
+    def close(self) -> None:
+        """Ends the session; the guard clears up when its input ends."""
+        self._over.set()
+        with suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._complaints.close()
+
+    def _expect(self, name: str) -> dict[str, Any]:
+        event = self._next()
+        if event["event"] == "refused":
+            raise DeviceError(refusal(self.address, event))
+        if event["event"] != name:
+            raise DeviceError(f"{self.address.text} answered {event['event']!r} where {name!r} was due.")
+        return event
+
+    def _next(self) -> dict[str, Any]:
+        line = self._process.stdout.readline() if self._process.stdout else b""
+        if not line.endswith(b"\n"):
+            raise DeviceError(self._lost())
+        return decode_event(self.address, line)
+
+    def _read(self, size: int) -> bytes:
+        content = self._process.stdout.read(size) if self._process.stdout else b""
+        if len(content) < size:
+            raise DeviceError(self._lost())
+        return content
+
+    def _lost(self) -> str:
+        """Why the connection is over, once it is."""
+        with suppress(subprocess.TimeoutExpired):  # it has something to say, perhaps
+            self._process.wait(LAST_WORDS_SECONDS)
+        self._process.kill()
+        self._process.wait()
+        if self._expired:
+            return f"{self.address.text} did not answer in time and was given up."
+        return self._shell.explain(tail(self._complaints))
+
+    def _command(self, command: Mapping[str, object]) -> None:
+        with self._writing:
+            self._write_line(command)
+
+    def _send(self, content: bytes) -> None:
+        with self._writing:
+            self._write(content)
+
+    def _write_line(self, command: Mapping[str, object]) -> None:
+        self._write(msgspec.json.encode(command) + b"\n")
+
+    def _write(self, content: bytes) -> None:
+        try:
+            if self._process.stdin:
+                self._process.stdin.write(content)
+                self._process.stdin.flush()
+        except OSError as error:
+            raise DeviceError(self._lost()) from error
+
+    def _beat(self) -> None:
+        """Tells the guard now and then that this side lives; an empty line is no command."""
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                with self._writing:
+                    self._write(b"\n")
+            except DeviceError:  # whoever waits for an answer is told
+                return
+
+    @contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Gives the connection up when the block takes longer."""
+
+        def expire() -> None:
+            self._expired = True
+            self._process.kill()
+
+        timer = threading.Timer(seconds, expire)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _parts(content: Content) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while part := file.read(CHUNK):
+            yield part
+
+
+def refusal(address: Address, event: Mapping[str, Any]) -> str:
+    """Why a device did not do what it was asked to, in words."""
+    if event["number"] in (errno.ENOSPC, errno.EDQUOT):
+        return f"{address.text} has no space left for {event['file'] or 'a file'}. Free some there and try again."
+    return f"{address.text} refused: {event['reason']} ({event['file']})."

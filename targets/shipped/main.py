@@ -1,0 +1,39 @@
+"""The runner's command line: `guard SESSION`, `probe`, or `run FOLDER BLOBS` for the job described in a folder."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+from edgekit.targets.shipped.events import first_line, open_events
+from edgekit.targets.shipped.guard import guard
+from edgekit.targets.shipped.machine import facts, state
+from edgekit.targets.shipped.measure import Session, carry_out
+
+
+def main() -> None:
+    """Does what the arguments say."""
+    if sys.argv[1] == "guard":
+        guard(sys.argv[2])
+    else:
+        work(sys.argv[1:])
+
+
+def work(arguments: list[str]) -> None:
+    """Tells everything in events; a failure is an event too."""
+    _volunteer()
+    emit = open_events()
+    try:
+        if arguments[0] == "probe":
+            emit("probed", facts=facts(), state=state())
+        else:
+            carry_out(Session(arguments[1], arguments[2], emit))
+    except Exception as error:
+        emit("broken", kind=type(error).__name__, message=first_line(error))
+        raise
+
+
+def _volunteer() -> None:
+    """Makes this process the first one that the system kills when memory runs out."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
