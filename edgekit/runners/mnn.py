@@ -1,8 +1,7 @@
 """MNN on the CPU, in float32.
 
-Two settings are not in the file, and are set here. Precision `high`: MNN otherwise computes in half precision on
-processors that have it. WINOGRAD_MEMORY_LEVEL 1: the default takes Winograd's algorithm with large tiles, whose
-transforms round so much that ParNet-S comes out at 80 dB, and costs some 15 % less time.
+Precision is asked to be `high`: MNN otherwise computes in half precision on processors that have it. Whether it may use
+Winograd's algorithm, which rounds more than a direct convolution does, the file's description says.
 """
 
 from collections.abc import Mapping
@@ -14,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import ArtifactError, first_line, root_cause
-from edgekit.runners.base import Runner, Tensors, check_inputs, read_description
+from edgekit.runners.base import Description, Runner, Tensors, check_inputs, read_description
 
 _PRECISION_HIGH = 1
-_WINOGRAD_MEMORY_LEVEL, _SMALL_TILES = 3, 1
-"""A hint of `Interpreter.HintMode`, which MNN's Python package takes by number, and its value."""
+_WINOGRAD_MEMORY_LEVEL = 3
+"""A hint of `Interpreter.HintMode`, which MNN's Python package takes by number."""
 
 
 class MnnRunner:
     """A module of MNN, and what the exporter wrote about it."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, described: Description) -> None:
         information = module.get_info()
         self._module: Any = module
-        self._described = read_description(information["bizCode"])
+        self._metadata = described.metadata
         self._inputs: list[str] = information["inputNames"]
         self._outputs: list[str] = information["outputNames"]
-        self.inputs = self._described.inputs
-        self.outputs = self._described.outputs
+        self.inputs = described.inputs
+        self.outputs = described.outputs
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
         check_inputs(self.inputs, inputs)
@@ -46,7 +45,7 @@ class MnnRunner:
         }
 
     def metadata(self) -> dict[str, str]:
-        return dict(self._described.metadata)
+        return dict(self._metadata)
 
     def close(self) -> None:
         self._module = None
@@ -62,9 +61,10 @@ def load(path: Path, threads: int) -> Runner:
     """Loads a `.mnn` file."""
     settings = {"backend": "CPU", "numThread": threads, "precision": _PRECISION_HIGH}
     try:
-        manager = MNN.nn.create_runtime_manager((settings,))
-        manager.set_hint(_WINOGRAD_MEMORY_LEVEL, _SMALL_TILES)
         # Without names of inputs and outputs MNN takes all there are.
-        return MnnRunner(MNN.nn.load_module_from_file(str(path), [], [], runtime_manager=manager))
+        described = read_description(MNN.nn.load_module_from_file(str(path), [], []).get_info()["bizCode"])
+        manager = MNN.nn.create_runtime_manager((settings,))
+        manager.set_hint(_WINOGRAD_MEMORY_LEVEL, described.settings["winograd_memory_level"])
+        return MnnRunner(MNN.nn.load_module_from_file(str(path), [], [], runtime_manager=manager), described)
     except Exception as error:
         raise ArtifactError(f"MNN does not load {path.name}: {first_line(root_cause(error))}") from error

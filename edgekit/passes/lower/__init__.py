@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.channels_first import ChannelsFirst
-from edgekit.passes.lower.divided_erf import DividedErf
 from edgekit.passes.lower.kernel_pieces import KernelPieces
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
+from edgekit.passes.lower.plain_operators import PlainOperators
 from edgekit.passes.lower.plain_slice import PlainSlice
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
@@ -19,6 +19,7 @@ from edgekit.passes.lower.sigmoid_gelu import SigmoidGelu
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 from edgekit.passes.lower.toeplitz import Toeplitz
+from edgekit.passes.lower.whole_gelu import WholeGelu
 
 _XNNPACK_TAPS = 25
 """XNNPACK has fast depthwise kernels of up to so many taps."""
@@ -29,8 +30,8 @@ _few_taps = (Toeplitz(taps=_XNNPACK_TAPS + 1), KernelPieces(limit=_XNNPACK_TAPS)
 _large_means = StagedMean(least_terms=32 * 32)
 _long_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=40, share=1.5)
 _mid_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=28)
-_for_mnn = (PlainNorm(), DividedErf(), SigmoidGelu())
-_for_ncnn = (PlainSlice(),)
+_for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
+_for_ncnn = (PlainSlice(), PlainOperators())
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
