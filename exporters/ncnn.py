@@ -163,7 +163,7 @@ def try_out(spec: ExportSpec, scratch: Path, layers: list[str]) -> None:
     (scratch / LAYERS).write_text("\n".join([*layers, ""]))
     done = run_script(TRIAL, [LAYERS, WEIGHTS, spec.described()], scratch)
     if done.status:
-        why = done.crash or last_line(done)
+        why = f"it crashes with {done.crash}" if done.crash else last_line(done)
         raise ConverterError(f"ncnn cannot run what pnnx made of the program: {why}. {_ADVICE}")
 
 
