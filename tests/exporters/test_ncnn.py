@@ -124,7 +124,9 @@ def test_a_layer_that_ncnn_lacks_is_named_and_nothing_stays(function: Function, 
 def test_a_network_that_ncnn_crashes_on_is_an_error_like_any_other(tmp_path: Path) -> None:
     """Nothing in it tells pnnx which axis is the batch, so ncnn softmaxes along one that is not there."""
     network = capture(torch.nn.Softmax(dim=1).eval(), SHAPE)
-    with pytest.raises(ConverterError, match=r"^ncnn cannot run what pnnx made of the program: it crashes with SIGSEGV\. Write that"):
+    with pytest.raises(
+        ConverterError, match=r"^ncnn cannot run what pnnx made of the program: it crashes with SIGSEGV\. Write that"
+    ):
         written(network, "ncnn", tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.kernel_pieces import KernelPieces
+from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
 from edgekit.passes.lower.plain_operators import PlainOperators
@@ -31,7 +32,7 @@ _large_means = StagedMean(least_terms=32 * 32)
 _long_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=40, share=1.5)
 _mid_kernels = Toeplitz(taps=_XNNPACK_TAPS + 1, side=28)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
-_for_ncnn = (PlainSlice(), PlainOperators())
+_for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 
 LOWERINGS: Mapping[tuple[str, str], tuple[Pass, ...]] = MappingProxyType(
     {
