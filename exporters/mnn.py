@@ -12,8 +12,8 @@ What the converter of 3.6 changes without a word, and how it is kept from it:
 What a pass leaves of them, and their rarer relatives, is refused.
 
 The candidates differ in a setting for the runtime only, which the description holds. Winograd's algorithm, MNN's own
-choice for square kernels, rounds more than a direct convolution does: ParNet-S comes out at 79 dB with any tiles, and at
-116 dB in 1.15 times the time with small ones; some networks of timm need it off.
+choice for square kernels, rounds more than a direct convolution does: ParNet-S comes out at 79 dB with any tiles, and
+at 116 dB in 1.15 times the time with small ones; some networks of timm need it off.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import tempfile
 import uuid
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import MNN
 import onnx
@@ -31,6 +32,8 @@ from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.exporters.onnx_graph import to_graph
 from edgekit.exporters.process import Finished, run_script
 from edgekit.program import Program
+
+_mnn: Any = MNN  # compiled, and says nothing of its types
 
 OPSET = 18
 """Last opset but one without Gelu, which the converter takes for its approximation."""
@@ -63,8 +66,8 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
         done = run_script(CONVERTER, arguments, Path(scratch))
         if done.status or not result.is_file():
             raise ConverterError(f"MNN could not convert the program: {reason(done)}")
-        content, identifier = result.read_bytes(), MNN.get_model_uuid(str(result))
-    candidates = []
+        content, identifier = result.read_bytes(), _mnn.get_model_uuid(str(result))
+    candidates: list[Candidate] = []
     for label, level in LEVELS.items():
         path = folder / (f"{stem}.mnn" if not candidates else f"{stem}.{len(candidates)}.mnn")
         # One digit for another: the strings of a flatbuffer can be changed in place when they keep their length.

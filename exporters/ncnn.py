@@ -29,6 +29,8 @@ from edgekit.exporters.process import Finished, run, run_script
 from edgekit.program import Program
 from edgekit.standalone import as_module
 
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
+
 MARK = "# edgekit "
 """Before the description, on the last line of the `.param` file."""
 
@@ -103,7 +105,7 @@ def convert(program: Program, spec: ExportSpec, scratch: Path) -> Path:
     module = as_module(program, [each.name for each in spec.inputs], trainable=False)
     try:
         with torch.no_grad():
-            traced: Any = torch.jit.trace(module, spec.examples(), check_trace=False)
+            traced: Any = torch.jit.trace(module, spec.examples(), check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(scratch / "net.pt"))
     except Exception as error:
         raise ConverterError(f"torch.jit could not trace the program: {first_line(root_cause(error))}") from error
@@ -149,7 +151,7 @@ def refuse_unknown(layers: list[str]) -> None:
         ConverterError: There are such, named as pnnx calls them.
     """
     kinds = dict.fromkeys(line.split()[0] for line in layers[_HEADER_LINES:])
-    unknown = [kind for kind in kinds if ncnn.layer_to_index(kind) < 0]
+    unknown = [kind for kind in kinds if _ncnn.layer_to_index(kind) < 0]
     if unknown:
         raise ConverterError(f"ncnn has no layer for {', '.join(unknown)}, which pnnx left in its file. {_ADVICE}")
 

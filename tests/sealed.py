@@ -1,7 +1,8 @@
 """A Python that dies when it opens a socket or starts a program: proof that what ran in it did neither.
 
-Python's own attempts are seen by an audit hook, and end the process with status 66. Those of compiled code meet a filter
-in the kernel (seccomp), which kills it with SIGSYS. Both come through a `sitecustomize` module, before anything else.
+Python's own attempts are seen by an audit hook, and end the process with status 66. Those of compiled code meet a
+filter in the kernel (seccomp), which kills it with SIGSYS. Both come through a `sitecustomize` module, before anything
+else.
 """
 
 import os

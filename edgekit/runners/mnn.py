@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from edgekit.errors import ArtifactError, first_line, root_cause
 from edgekit.runners.base import Description, Runner, Tensors, check_inputs, read_description
 
+_mnn: Any = MNN  # compiled, and says nothing of its types
+
 _PRECISION_HIGH = 1
 _WINOGRAD_MEMORY_LEVEL = 3
 """A hint of `Interpreter.HintMode`, which MNN's Python package takes by number."""
@@ -35,12 +37,12 @@ class MnnRunner:
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
         check_inputs(self.inputs, inputs)
         given = [
-            MNN.expr.const(np.ascontiguousarray(inputs[name]), [*inputs[name].shape], MNN.expr.NCHW)
+            _mnn.expr.const(np.ascontiguousarray(inputs[name]), [*inputs[name].shape], _mnn.expr.NCHW)
             for name in self._inputs
         ]
         results = dict(zip(self._outputs, self._module.forward(given), strict=True))
         return {
-            spec.name: np.array(MNN.expr.convert(results[spec.name], MNN.expr.NCHW).read()).reshape(spec.shape)
+            spec.name: np.array(_mnn.expr.convert(results[spec.name], _mnn.expr.NCHW).read()).reshape(spec.shape)
             for spec in self.outputs
         }
 
@@ -62,9 +64,9 @@ def load(path: Path, threads: int) -> Runner:
     settings = {"backend": "CPU", "numThread": threads, "precision": _PRECISION_HIGH}
     try:
         # Without names of inputs and outputs MNN takes all there are.
-        described = read_description(MNN.nn.load_module_from_file(str(path), [], []).get_info()["bizCode"])
-        manager = MNN.nn.create_runtime_manager((settings,))
+        described = read_description(_mnn.nn.load_module_from_file(str(path), [], []).get_info()["bizCode"])
+        manager = _mnn.nn.create_runtime_manager((settings,))
         manager.set_hint(_WINOGRAD_MEMORY_LEVEL, described.settings["winograd_memory_level"])
-        return MnnRunner(MNN.nn.load_module_from_file(str(path), [], [], runtime_manager=manager), described)
+        return MnnRunner(_mnn.nn.load_module_from_file(str(path), [], [], runtime_manager=manager), described)
     except Exception as error:
         raise ArtifactError(f"MNN does not load {path.name}: {first_line(root_cause(error))}") from error

@@ -12,6 +12,8 @@ from edgekit.artifact import TensorSpec
 from edgekit.errors import ArtifactError, first_line
 from edgekit.runners.base import Description, Runner, Tensors, check_inputs, read_description
 
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
+
 MARK = "# edgekit "
 """Before the exporter's description, on the last line of the `.param` file."""
 
@@ -45,7 +47,7 @@ class NcnnRunner:
         images = [np.ascontiguousarray(inputs[spec.name][0]) for spec in self.inputs]
         extractor = self._net.create_extractor()
         for spec, image in zip(self.inputs, images, strict=True):
-            extractor.input(spec.name, ncnn.Mat(image))
+            extractor.input(spec.name, _ncnn.Mat(image))
         return {spec.name: _extracted(extractor, spec) for spec in self.outputs}
 
     def metadata(self) -> dict[str, str]:
@@ -91,7 +93,7 @@ def load(path: Path, threads: int) -> Runner:
 
 def _net(threads: int, settings: Mapping[str, int]) -> Any:
     """A network without layers, in float32 and with the settings that a file may have."""
-    net = ncnn.Net()
+    net = _ncnn.Net()
     net.opt.num_threads = threads
     chosen = {option: value for option, value in settings.items() if option in _CHOICES}
     for option, value in {**dict.fromkeys(_NARROWER, False), **chosen}.items():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import MNN
 import pytest
@@ -24,6 +25,8 @@ from edgekit.runners.base import read_description
 from edgekit.verify import failure, verify_file
 from tests.exporters.one_layer import Function, described, lowered, program, snr_db, written
 from tests.sealed import CAUGHT, sealed
+
+_mnn: Any = MNN  # compiled, and says nothing of its types
 
 Artifact = Callable[[str], tuple[Candidate, ...]]
 Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
@@ -64,7 +67,7 @@ def test_the_file_is_the_network(tiny: Network, candidate: Candidate) -> None:
 
 
 def test_mnn_itself_finds_the_names_and_what_the_network_is(candidate: Candidate, metadata: Mapping[str, str]) -> None:
-    information = MNN.nn.load_module_from_file(str(candidate.files[0]), [], []).get_info()
+    information = _mnn.nn.load_module_from_file(str(candidate.files[0]), [], []).get_info()
     assert (information["inputNames"], information["outputNames"]) == (["input"], ["logits"])
     assert information["bizCode"].isascii()
     with load("mnn", candidate.files[0]) as runner:
@@ -80,13 +83,13 @@ def test_the_candidates_differ_in_a_setting_of_the_runtime(tiny: Network, tiny_a
         ("set the hint WINOGRAD_MEMORY_LEVEL to 0",),
     ]
     for each, level in zip(candidates, LEVELS.values(), strict=True):
-        described = read_description(MNN.nn.load_module_from_file(str(each.files[0]), [], []).get_info()["bizCode"])
+        described = read_description(_mnn.nn.load_module_from_file(str(each.files[0]), [], []).get_info()["bizCode"])
         assert described.settings == {LEVEL_KEY: level}
         assert failure(verify_file("mnn", each.files[0], tiny.reference)) is None
 
 
 def test_the_identifier_tells_one_network_from_another(sliver_artifact: Artifact, candidate: Candidate) -> None:
-    identifiers = {MNN.get_model_uuid(str(file)) for file in (candidate.files[0], sliver_artifact("mnn")[0].files[0])}
+    identifiers = {_mnn.get_model_uuid(str(file)) for file in (candidate.files[0], sliver_artifact("mnn")[0].files[0])}
     assert len(identifiers) == 2
     assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", each) for each in identifiers)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ncnn
 import numpy as np
@@ -20,6 +21,8 @@ from edgekit.network import Network
 from edgekit.runners import load
 from edgekit.verify import failure, verify_file
 from tests.exporters.one_layer import SHAPE, Function, Net, described, image, lowered, program, snr_db, written
+
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
 
 Artifact = Callable[[str], tuple[Candidate, ...]]
 Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
@@ -65,7 +68,7 @@ def test_ncnn_reads_past_the_description_and_finds_the_names(candidate: Candidat
     assert lines[-1].startswith(MARK)
     assert lines[-1].isascii()
     assert len(lines) == 2 + int(lines[1].split()[0]) + 1
-    net = ncnn.Net()
+    net = _ncnn.Net()
     assert net.load_param(str(candidate.files[0])) == 0
     assert (net.input_names(), net.output_names()) == (["input"], ["logits"])
 
@@ -98,7 +101,7 @@ def test_pnnx_ends_well_with_a_file_that_ncnn_does_not_load(tmp_path: Path) -> N
     """Fails when pnnx has learned to tell, or ncnn to run it; the search for unknown layers can go then."""
     network = program(lambda x: x.clamp_min(0.1))
     param = convert(network, described(network), tmp_path)
-    assert ncnn.Net().load_param(str(param)) != 0
+    assert _ncnn.Net().load_param(str(param)) != 0
 
     with pytest.raises(
         ConverterError, match=r"ncnn has no layer for pnnx\.Expression, aten::clamp_min, which pnnx left"

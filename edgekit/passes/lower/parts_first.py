@@ -30,7 +30,7 @@ class PartsFirst:
             given = arguments(node)
             if all(is_getitem(user) for user in node.users):
                 for part in list(node.users):
-                    _take(program, part, given["self"], given["dim"], int(part.args[1]))  # type: ignore[arg-type]
+                    _take(program, part, given["self"], given["dim"], int(part.args[1]))
                 log.fired[self.name] += 1
         for node in program.graph.find_nodes(op="call_function", target=_aten.select.int):
             given = arguments(node)
