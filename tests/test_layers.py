@@ -77,7 +77,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base", "onnx_graph"}),
+        "exporters": frozenset({"base", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
     }
 )
