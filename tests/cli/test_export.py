@@ -296,7 +296,12 @@ def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, ke
 
     assert found[0] == found[1]
     assert sorted(found[0][0]) == [
-        *("parcnetv2_xt.fp32.bin", "parcnetv2_xt.fp32.mnn", "parcnetv2_xt.fp32.ncnn.bin", "parcnetv2_xt.fp32.ncnn.param"),
+        *(
+            "parcnetv2_xt.fp32.bin",
+            "parcnetv2_xt.fp32.mnn",
+            "parcnetv2_xt.fp32.ncnn.bin",
+            "parcnetv2_xt.fp32.ncnn.param",
+        ),
         *("parcnetv2_xt.fp32.onnx", "parcnetv2_xt.fp32.tflite", "parcnetv2_xt.fp32.xml"),
         "reference.safetensors",
     ]
