@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from interleaved import interleaved
+from interleaved import inferences, interleaved
 
 from edgekit.bundle import REFERENCE, read_manifest
 from edgekit.quiet import silenced
@@ -41,7 +41,7 @@ def measure(folders: dict[str, Path], threads: int, rounds: int) -> None:
             for member in read_manifest(folder).members:
                 path = folder / member.artifact.files[0].name
                 runners[member.artifact.runtime, variant] = load(member.artifact.runtime, path, threads), inputs
-    times = interleaved(runners, rounds)
+    times = interleaved(inferences(runners), rounds)
     for runtime in dict.fromkeys(runtime for runtime, _ in runners):
         before, after = (times[runtime, variant] for variant in VARIANTS)
         ratio = statistics.median(old / new for old, new in zip(before, after, strict=True))

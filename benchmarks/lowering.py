@@ -3,10 +3,11 @@
     python benchmarks/lowering.py parcnetv2_t parcnetv2_xt --rounds 20
 
 For each network and runtime the default route (the module given to the format's own converter) and edgekit's export
-are made in this run and take turns, together with one large float32 matrix product in ONNX Runtime and in OpenVINO,
-whose better rate is the ceiling. Printed are minimum and median in milliseconds, the median over the rounds of the
-ratio default / edgekit, the share of the ceiling that the network's MACs reach at the minimum, and how far each file
-is from the original model in float64. The figures are this machine's; only the ratios mean anything elsewhere.
+are made in this run and take turns, together with the kernels of `edgekit.bench.ceiling`: large float32 products in
+ONNX Runtime and in OpenVINO, whose better rate is the ceiling. Printed are minimum and median in milliseconds, the
+median over the rounds of the ratio default / edgekit, the share of the ceiling that the network's MACs reach at the
+minimum, and how far each file is from the original model in float64. The figures are this machine's; only the ratios
+mean anything elsewhere.
 """
 
 import argparse
@@ -16,20 +17,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import onnx
-from interleaved import interleaved
-from onnx import TensorProto, helper
+from interleaved import inferences, interleaved
 
+from edgekit.bench.ceiling import Ceiling, conclude
+from edgekit.bench.microbenchmarks import kernels
 from edgekit.bundle import REFERENCE, Manifest, read_manifest
 from edgekit.numerics import compare_sampled
 from edgekit.quiet import silenced
 from edgekit.reference_file import read_reference
 from edgekit.runners import load
 from edgekit.runners.base import Runner, Tensors
-
-SIDE = 1536
-"""Of the square matrices whose product is the ceiling."""
 
 DEFAULT_ROUTE = """
 import sys, torch
@@ -53,6 +50,7 @@ litert_torch.convert(model, example).export(str(folder / "default.tflite"))
 ENDINGS = {"onnxruntime": "onnx", "openvino": "xml", "tflite": "tflite"}
 
 Loaded = dict[tuple[str, str], tuple[Runner, Tensors]]
+Times = dict[tuple[str, str], list[float]]
 
 
 def export(model: str, folder: Path) -> Manifest:
@@ -63,22 +61,6 @@ def export(model: str, folder: Path) -> Manifest:
     ):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return read_manifest(folder / "bundle")
-
-
-def ceiling(folder: Path, threads: int) -> Loaded:
-    """A large matrix product in the runtimes with the fastest ones."""
-    matrix = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
-    path = folder / "product.onnx"
-    sides = [SIDE, SIDE]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["input", "factor"], ["product"])],
-        "product",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, sides)],
-        [helper.make_tensor_value_info("product", TensorProto.FLOAT, sides)],
-        [onnx.numpy_helper.from_array(matrix, "factor")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    return {("ceiling", name): (load(name, path, threads), {"input": matrix}) for name in ("onnxruntime", "openvino")}
 
 
 def loaded(folder: Path, manifest: Manifest, threads: int) -> tuple[Loaded, dict[tuple[str, str], float]]:
@@ -100,23 +82,29 @@ def loaded(folder: Path, manifest: Manifest, threads: int) -> tuple[Loaded, dict
     return runners, quality
 
 
-def report(
-    model: str, macs: int, times: dict[tuple[str, str], list[float]], quality: dict[tuple[str, str], float]
-) -> None:
+def measure(runners: Loaded, threads: int, rounds: int) -> tuple[Times, Ceiling]:
+    """Times every artifact, and the machine's ceiling in the same rounds."""
+    made = kernels(threads)
+    beside = {number: kernel.call for number, kernel in enumerate(made)}
+    taken = interleaved({**inferences(runners), **beside}, rounds)
+    times = {key: values for key, values in taken.items() if not isinstance(key, int)}
+    return times, conclude(threads, made, {number: taken[number] for number in beside})
+
+
+def report(model: str, macs: int, times: Times, ceiling: Ceiling, quality: dict[tuple[str, str], float]) -> None:
     """Prints the lines of one network."""
-    rate = SIDE**3 / min(min(values) for (kind, _), values in times.items() if kind == "ceiling")
-    print(f"\n{model}: ceiling {rate / 1e6:.0f} GMAC/s, {macs / rate:.1f} ms for its {macs / 1e9:.3f} G MACs")
+    rate = ceiling.gmacs("fp32")
+    fastest = 1e-6 * macs / rate
+    print(f"\n{model}: ceiling {rate:.0f} GMAC/s, {fastest:.1f} ms for its {macs / 1e9:.3f} G MACs")
     print("| runtime | route | min ms | median ms | default / edgekit | of the ceiling | SNR dB |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for (runtime, route), values in times.items():
-        if runtime == "ceiling":
-            continue
         pairs = zip(times[runtime, "default"], values, strict=True)
         cells = (
             f"{min(values):.1f}",
             f"{statistics.median(values):.1f}",
             f"{statistics.median(before / after for before, after in pairs):.2f}",
-            f"{macs / rate / min(values):.0%}",
+            f"{fastest / min(values):.0%}",
             f"{quality[runtime, route]:.0f}",
         )
         print(f"| {runtime} | {route} | {' | '.join(cells)} |", flush=True)
@@ -134,8 +122,8 @@ def main() -> None:
             manifest = export(model, folder)
             with silenced():
                 runners, quality = loaded(folder, manifest, arguments.threads)
-                times = interleaved(runners | ceiling(folder, arguments.threads), arguments.rounds)
-            report(model, manifest.model.macs, times, quality)
+                times, ceiling = measure(runners, arguments.threads, arguments.rounds)
+            report(model, manifest.model.macs, times, ceiling, quality)
 
 
 if __name__ == "__main__":

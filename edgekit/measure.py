@@ -242,6 +242,7 @@ def _runs(
         Run(
             schema_version=SCHEMA_VERSION,
             run=name,
+            bundle=bundle.folder.resolve().name,
             created=now,
             edgekit_version=__version__,
             command=tuple(command),
@@ -249,7 +250,7 @@ def _runs(
             machine=machine,
             measurements=tuple(each for contestant, each in measured.items() if contestant.bundle == index),
         )
-        for index in range(len(bundles))
+        for index, bundle in enumerate(bundles)
     )
 
 

@@ -63,6 +63,22 @@ EXPORTERS: Mapping[str, Exporter] = {
             extra="tflite",
         ),
         Exporter(
+            format="mnn",
+            runtime="mnn",
+            suffixes=(".mnn",),
+            module="edgekit.exporters.mnn",
+            packages=("mnn", "onnx", "onnxscript"),
+            extra="mnn",
+        ),
+        Exporter(
+            format="ncnn",
+            runtime="ncnn",
+            suffixes=(".ncnn.param", ".ncnn.bin"),
+            module="edgekit.exporters.ncnn",
+            packages=("ncnn", "pnnx"),
+            extra="ncnn",
+        ),
+        Exporter(
             format="pt2",
             runtime="torch",
             suffixes=(".pt2",),

@@ -1,8 +1,10 @@
 """What every exporter is given and gives back."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from edgekit.artifact import TensorSpec
@@ -29,6 +31,15 @@ class ExportSpec:
         import torch
 
         return tuple(torch.zeros(spec.shape) for spec in self.inputs)
+
+    def described(self, settings: Mapping[str, int] = MappingProxyType({})) -> str:
+        """Names, shapes, metadata and settings of the runtime as one line of ASCII, for formats without a place."""
+        ports = {
+            side: [{"name": each.name, "shape": each.shape} for each in specs]
+            for side, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+        described = {**ports, "metadata": dict(self.metadata), "settings": dict(settings)}
+        return json.dumps(described, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

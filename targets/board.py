@@ -42,7 +42,7 @@ class RuntimeSupport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     runtime: str
-    format: Literal["onnx", "openvino", "tflite"]
+    format: Literal["onnx", "openvino", "tflite", "mnn", "ncnn"]
     architectures: tuple[Literal["armv7l", "aarch64", "x86_64"], ...]
     install: str
     version: str
@@ -217,9 +217,13 @@ _ARM_CORES = {
 def _core(cpu: dict[str, str]) -> str:
     """The core's design: by part number where Arm itself made it, else the model name, else the bare part number."""
     part = cpu.get("CPU part", "")
-    if cpu.get("CPU implementer") == "0x41" and part in _ARM_CORES:
-        return _ARM_CORES[part]
-    return cpu.get("model name") or (f"CPU part {part}" if part else "unknown")
+    known = arm_core(cpu.get("CPU implementer", ""), part)
+    return known or cpu.get("model name") or (f"CPU part {part}" if part else "unknown")
+
+
+def arm_core(implementer: str, part: str) -> str | None:
+    """The name of a core that Arm itself designed, by the numbers in `/proc/cpuinfo`; None for any other."""
+    return _ARM_CORES.get(part) if implementer == "0x41" else None
 
 
 def _highest_mhz(cpufreq: Path, number: str) -> int:

@@ -9,10 +9,11 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that wait spinning slow all others
 
+import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgekit.artifact import TensorSpec
+from edgekit.bundle import MANIFEST
 from edgekit.capture import capture, output_specs
 from edgekit.cli import cli
 from edgekit.exporters import EXPORTERS
@@ -51,6 +53,9 @@ METADATA = {
 
 Write = Callable[[Network, str, Path], tuple[Candidate, ...]]
 """(network, format, folder) to the candidates written there."""
+
+BUSY = "import os, time\nend = time.monotonic() + 60\nwhile os.getppid() == {parent} and time.monotonic() < end: pass"
+"""A loop that ends with the process that started it, or after a minute."""
 
 FRESH_PROCESS = """
 import sys
@@ -207,3 +212,30 @@ def bundle(exported: Exported, tmp_path: Path) -> Path:
     for artifact in exported.folder.glob("*.onnx"):
         (copy / artifact.name).hardlink_to(artifact)
     return copy
+
+
+@pytest.fixture
+def twin(bundle: Path, tmp_path: Path) -> Path:
+    """The exported bundle again, but said to be of other weights, with another artifact."""
+    folder = tmp_path / "twin"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["weights"].update(seed=7)
+    manifest["members"][0]["artifact"]["files"][0].update(sha256="f" * 64, size=1000)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def busy() -> Iterator[Callable[[int], None]]:
+    """Starts busy loops, which end with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(count: int) -> None:
+        code = BUSY.format(parent=os.getpid())
+        started.extend(subprocess.Popen([sys.executable, "-c", code]) for _ in range(count))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

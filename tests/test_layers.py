@@ -49,8 +49,10 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
         "quant": frozenset(),
-        "runners": frozenset({"archive"}),
-        "bench": frozenset({"bundle", "files", "quiet", "reference_file", "runners", "verify"}),
+        "litert": frozenset(),
+        "runners": frozenset({"archive", "litert"}),
+        "filegraph": frozenset({"archive", "macs", "program"}),
+        "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -66,7 +68,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pipeline": frozenset(
             {
                 *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
+                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -76,6 +78,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
+        "difference": frozenset({"bench", "bundle", "verify"}),
+        "gate": frozenset({"bench", "difference", "files"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
@@ -86,8 +90,9 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base"}),
+        "exporters": frozenset({"base", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
+        "filegraph": frozenset({"base"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""
@@ -95,7 +100,19 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-FRAMEWORKS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "openvino", "litert_torch", "ai_edge_litert")
+FRAMEWORKS = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "openvino",
+    "litert_torch",
+    "ai_edge_litert",
+    "MNN",
+    "ncnn",
+    "pnnx",
+)
 
 HELP_CPU_SECONDS = 0.150
 

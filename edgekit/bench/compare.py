@@ -6,15 +6,13 @@ intervals, and only where nothing but the artifact differs.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
 
 from edgekit.bench.record import Interval, Machine, Measurement, Run
 from edgekit.bench.statistics import median_interval, round_medians
-
-REMEDY = "Measure both in one run: edgekit bench A B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +99,16 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"{core.count} x {core.name} {core.highest_mhz} MHz" for core in value)
     return str(value)
+
+
+def names(sides: Sequence[Side]) -> list[str]:
+    """What to call each artifact: its file's name, with its bundle's where another has a file of that name."""
+    files = [side.measurement.subject.artifact for side in sides]
+    bundles = [{side.run.bundle for side in sides if side.measurement.subject.artifact == file} for file in files]
+    return [
+        f"{side.run.bundle}/{file}" if len(held) > 1 else file
+        for side, file, held in zip(sides, files, bundles, strict=True)
+    ]
 
 
 def setting_text(measurement: Measurement) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
-from edgekit.bench.compare import Side, compare, setting_text
+from edgekit.bench.compare import Side, compare, names, setting_text
 from edgekit.bench.record import Interval, Level, Measurement, Memory, Run
 
 HEADINGS = ("artifact", "threads", "median", "p90", "ratio", "load", "first", "memory", "verdict")
@@ -15,7 +16,11 @@ def markdown(runs: Sequence[Run]) -> str:
     sides = [Side(run, each) for run in runs for each in run.measurements]
     if not sides:
         return "Nothing was measured.\n"
-    rows = [HEADINGS, ("---", *("--:" for _ in HEADINGS[1:-1]), "---"), *(_row(side, sides[0]) for side in sides)]
+    rows = [
+        HEADINGS,
+        ("---", *("--:" for _ in HEADINGS[1:-1]), "---"),
+        *map(_row, names(sides), sides, repeat(sides[0])),
+    ]
     lines = [_line(row) for row in rows]
     return "\n".join([*lines, "", *_reasons(sides), _circumstances(sides[0].run), ""])
 
@@ -24,10 +29,10 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _row(side: Side, first: Side) -> tuple[str, ...]:
+def _row(name: str, side: Side, first: Side) -> tuple[str, ...]:
     one = side.measurement
     return (
-        f"`{one.subject.artifact}` in {one.subject.runtime} {one.subject.runtime_version}",
+        f"`{name}` in {one.subject.runtime} {one.subject.runtime_version}",
         setting_text(one),
         latency_text(one),
         percentile_text(one, "p90"),
@@ -69,6 +74,11 @@ def ratio_text(side: Side, first: Side) -> str:
     return f"{found.ratio:.3f}{interval}"
 
 
+def verdict_mark(one: Measurement) -> str:
+    """The verdict behind a figure, where it is not trusted."""
+    return "" if one.verdict.level == "TRUSTED" else f" {one.verdict.level}"
+
+
 def percentile_text(one: Measurement, name: str) -> str:
     """A percentile, or nothing where there were too few runs for it."""
     value = one.latency.percentiles.get(name)
@@ -105,9 +115,9 @@ def remarks(sides: Sequence[Side]) -> list[Remark]:
     shared = [reason for reason in verdicts[0].reasons if all(reason in verdict.reasons for verdict in verdicts)]
     found = [Remark(reason.level, (), reason.text) for reason in shared]
     settings = len({side.measurement.setting for side in sides}) > 1
-    for side in sides:
+    for called, side in zip(names(sides), sides, strict=True):
         own = [reason for reason in side.measurement.verdict.reasons if reason not in shared]
-        name = (side.measurement.subject.artifact, *((setting_text(side.measurement),) if settings else ()))
+        name = (called, *((setting_text(side.measurement),) if settings else ()))
         found += [Remark(reason.level, name, reason.text) for reason in own]
     return found
 

@@ -73,7 +73,7 @@ class Watch:
 
 def _untold(reason: object) -> EnvironmentProblemError:
     return EnvironmentProblemError(
-        f"The system does not tell how much memory a process takes ({reason}). Measure without --memory."
+        f"The system does not tell how much memory a process takes ({reason}). Measure with --no-memory."
     )
 
 

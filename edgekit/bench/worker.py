@@ -104,7 +104,7 @@ class Worker:
 
 
 def settle_on(affinity: tuple[int, ...]) -> None:
-    """Keeps this process, with every thread it will start, on these processors.
+    """Keeps this process on these processors, with the threads it has and those it will start.
 
     Raises:
         MisuseError: The system has no such processors, or does not let a process choose.
@@ -112,7 +112,8 @@ def settle_on(affinity: tuple[int, ...]) -> None:
     if not hasattr(os, "sched_setaffinity"):
         raise MisuseError("This system does not let a process choose its processors. Leave --affinity out.")
     try:
-        os.sched_setaffinity(0, affinity)
+        for thread in Path("/proc/self/task").iterdir():  # numpy's have been started when it was imported
+            os.sched_setaffinity(int(thread.name), affinity)
     except OSError as error:
         raise MisuseError(f"Processors {affinity} cannot be used: {error.strerror}. Give others.") from error
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from edgekit.errors import EdgekitError
     from edgekit.measure import Bundle, Outcome
 
-TICKS = 1.0
-"""How often the spinner moves in a second while something is measured."""
-
 
 @click.command()
 @click.argument("what", metavar="[MODEL|BUNDLE]...", nargs=-1, shell_complete=complete_models_or_paths)
@@ -40,8 +37,20 @@ TICKS = 1.0
 @click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Threads; repeatable. Default: 1.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, help="Images at once, of a MODEL; repeatable.")
 @click.option("--affinity", type=CpuList(), help="Processors to run on, such as 4-7 or 0,2.")
-@click.option("--runtime", "runtimes", multiple=True, shell_complete=complete_runtimes, help="This one; repeatable.")
-@click.option("--format", "formats", multiple=True, shell_complete=complete_formats, help="This format; repeatable.")
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    shell_complete=complete_runtimes,
+    help="Only onnxruntime, openvino, tflite or torch; repeatable.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    shell_complete=complete_formats,
+    help="Only onnx, openvino, tflite or pt2; repeatable.",
+)
 @click.option("--no-memory", is_flag=True, help="Leave memory out.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--out", type=PATH, help="Write the figures into this JSON file instead of into the bundles.")
@@ -74,6 +83,7 @@ def bench(
     """
     from edgekit.bench.profiles import choose_profile
     from edgekit.cli.contenders import contenders
+    from edgekit.cli.measuring import TICKS
     from edgekit.cli.output import StageLines
     from edgekit.measure import Choice, check_storage, choose_settings, measure_bundles
 

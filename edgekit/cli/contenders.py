@@ -6,13 +6,14 @@ from pathlib import Path
 
 from edgekit.bundle import Progress, is_bundle, read_manifest
 from edgekit.cache import StageCache, default_folder
-from edgekit.cli.inspect import means_bundle
+from edgekit.cli.inspect import means_bundle, refuse_options
 from edgekit.cli.options import NetworkOptions
-from edgekit.errors import BundleError, MisuseError
+from edgekit.errors import BundleError, UnknownNameError
 from edgekit.exporters import EXPORTERS
 from edgekit.measure import Bundle, Choice
 from edgekit.pipeline import export
 from edgekit.plan import Plan, Request, make_plan
+from edgekit.runners import RUNNERS
 from edgekit.targets.board import HOST
 
 OUT = Path("edgekit-out")
@@ -20,6 +21,14 @@ OUT = Path("edgekit-out")
 
 MADE_HERE = "bench"
 """The folder in there for bundles of models that were exported to be measured, apart from those asked for by name."""
+
+APPLY_TO_BUNDLES = frozenset(
+    {
+        *("what", "profile_name", "seconds", "runs", "threads", "affinity", "runtimes", "formats"),
+        *("no_memory", "markdown", "out", "as_json"),
+    }
+)
+"""Options of `edgekit bench` that describe no network."""
 
 
 def contenders(
@@ -33,13 +42,15 @@ def contenders(
     """The bundles to measure; models are exported for this machine, at each batch size.
 
     Raises:
-        MisuseError: There is no bundle, or options of models were given with bundles only.
+        BundleError: There is no bundle.
+        MisuseError: Options of models were given with bundles only.
         EdgekitError: An export failed.
     """
+    check_names(choice)
     folders = [newest_bundle(OUT)] if not what else [Path(one) for one in what if means_bundle(one)]
     models = [one for one in what if not means_bundle(one)]
-    if batches and not models:
-        raise MisuseError("--batch exports a MODEL once for each size; what a bundle holds is settled. Name a model.")
+    if not models:
+        refuse_options(str(folders[0]), APPLY_TO_BUNDLES)
     plans = {model: plans_of(model, choice, batches, network) for model in models}  # all are checked before any runs
     made = {model: [make(plan, command, progress) for plan in each] for model, each in plans.items()}
     if not what:
@@ -49,6 +60,18 @@ def contenders(
         for one in what
         for bundle in (made[one] if one in made else [Bundle(Path(one), read_manifest(Path(one)))])
     ]
+
+
+def check_names(choice: Choice) -> None:
+    """Refuses runtimes and formats that do not exist.
+
+    Raises:
+        UnknownNameError: One does not.
+    """
+    for kind, names, known in (("runtime", choice.runtimes, RUNNERS), ("format", choice.formats, EXPORTERS)):
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(kind, name, known, "edgekit bench --help")
 
 
 def newest_bundle(folder: Path) -> Path:

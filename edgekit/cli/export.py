@@ -1,6 +1,7 @@
 """`edgekit export`."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,7 +21,7 @@ from edgekit.cli.options import (
 if TYPE_CHECKING:
     from edgekit.bundle import Manifest
     from edgekit.cache import StageCache
-    from edgekit.plan import Plan
+    from edgekit.plan import Plan, Request
 
 
 @click.command()
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     "formats",
     multiple=True,
     shell_complete=complete_formats,
-    help="onnx, openvino, tflite or pt2; repeatable. Default: by target.",
+    help="onnx, openvino, tflite, mnn, ncnn or pt2; repeatable. Default: by target.",
 )
 @click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts: fp32.")
 @click.option(
@@ -93,6 +94,26 @@ def export(
         print_json({"bundle": str(plan.out), "manifest": manifest})
     else:
         show_result(manifest, plan.out)
+
+
+def request_of(command: Sequence[str]) -> "Request":
+    """What a bundle's command line asked for.
+
+    Raises:
+        MisuseError: The bundle was not made by this command, or by another version of it.
+    """
+    from edgekit.errors import MisuseError
+    from edgekit.plan import Request
+
+    if list(command[:2]) != ["edgekit", "export"]:
+        raise MisuseError(f"The bundle was made by {shlex.join(command)!r}, no export. Name the model instead.")
+    try:
+        given = export.make_context("export", list(command[2:])).params
+    except click.UsageError as error:
+        raise MisuseError(
+            f"The bundle's command, {shlex.join(command)}, is not understood: {error.format_message()} Name the model."
+        ) from error
+    return Request(**{name: value for name, value in given.items() if name in Request.__dataclass_fields__})
 
 
 def run(plan: "Plan", cache: "StageCache", *, as_json: bool) -> "Manifest":

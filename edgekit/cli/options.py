@@ -81,6 +81,18 @@ class CpuList(click.ParamType[tuple[int, ...]]):
         return tuple(sorted(found))
 
 
+class Share(click.ParamType[float]):
+    """+3%, 3% or -10%."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"([+-]?\d{1,4}(?:\.\d+)?) *%", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no share. Write +3%.", param, ctx)
+        return float(found[1]) / 100
+
+
 def asked_sizes(ctx: click.Context, param: click.Parameter, sizes: tuple[tuple[str, Shape], ...]) -> Asked:  # noqa: ARG001
     """What --input asks for: one size, or one for each name."""
     if not sizes:
@@ -144,6 +156,25 @@ def complete_kernel_policies(ctx: click.Context, param: click.Parameter, incompl
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`; errors are printed as JSON with it too, see `edgekit.cli.Commands`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
+
+
+def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a comparison needs to measure on its way."""
+    options: tuple[Decorator, ...] = (
+        click.option("--measure", is_flag=True, help="Measure both now, in turns, and store the figures in them."),
+        click.option(
+            "--profile",
+            "profile_name",
+            default="quick",
+            show_default=True,
+            shell_complete=complete_profiles,
+            help="How long then: quick, normal, mlperf or sustained.",
+        ),
+        click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Threads then; repeatable."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class NetworkOptions(TypedDict):

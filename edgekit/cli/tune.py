@@ -1,5 +1,6 @@
 """`edgekit tune`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -16,7 +17,11 @@ from edgekit.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from edgekit.plan import Request
     from edgekit.tune.run import Tuned
+
+OWN_OPTIONS = ("what", "device", "formats", "threads", "budget", "groups_only", "save", "as_json")
+"""The options that say how to measure, and not what."""
 
 
 @click.command()
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--budget", type=Duration(), default="5m", show_default=True, help="How long to measure, per format.")
+@click.option("--groups-only", is_flag=True, help="Leave the network as a whole out.")
 @click.option("--save", type=PATH, metavar="FILE", help="Write the table there instead of where exports find it.")
 @network_options
 @json_option
@@ -40,34 +46,34 @@ def tune(
     formats: tuple[str, ...],
     threads: int,
     budget: float,
+    groups_only: bool,
     save: Path | None,
     as_json: bool,
     **network: Unpack[NetworkOptions],
 ) -> None:
     """Measure every way to write the depthwise kernels of a MODEL or BUNDLE, and keep the fastest for exports to come.
 
+    On an emulated device instructions are counted instead of time.
+
     \b
     edgekit tune parcnetv2_t
+    edgekit tune parcnetv2_t --device qemu://aarch64 --format tflite
     edgekit tune edgekit-out/parcnetv2_t-224-host --format tflite --budget 2m
     """
-    from edgekit.cli.inspect import means_bundle
     from edgekit.cli.output import StageLines, print_json
     from edgekit.errors import MisuseError
     from edgekit.pipeline import Clock
-    from edgekit.plan import Request, make_plan
-    from edgekit.quiet import silenced
-    from edgekit.tune.measure import open_device
+    from edgekit.plan import make_plan
+    from edgekit.tune.measure import open_bench
     from edgekit.tune.run import tune as carry_out
     from edgekit.tuning.tables import keep, merge_into
 
-    opened = open_device(device, threads)
-    if means_bundle(what):
-        raise MisuseError(f"{what} is a bundle")
-    plan = make_plan(Request(model=what, target="host", formats=formats or ("onnx", "openvino", "tflite"), **network))
-    with StageLines(shown=not as_json) as lines, silenced():
-        results = carry_out(plan, opened, budget, Clock(lines).stage, lines.note)
-    if save is not None and len(results) > 1:
-        raise MisuseError("--save takes the table of one runtime. Choose it with --format.")
+    asked = requested(what, network)
+    with StageLines(shown=not as_json) as lines, open_bench(device, threads, lines.note) as bench:
+        plan = make_plan(replace(asked, formats=chosen_formats(formats, bench.scene.runtimes, device)))
+        if save is not None and len(plan.exporters) > 1:
+            raise MisuseError("--save takes the table of one runtime. Choose it with --format.")
+        results = carry_out(plan, bench, budget, Clock(lines).stage, lines.note, whole=not groups_only)
     places = [merge_into(each.table, save) if save else keep(each.table) for each in results]
     if as_json:
         print_json({"tuned": results, "kept": [str(place) for place in places]})
@@ -76,21 +82,59 @@ def tune(
         show(each, place)
 
 
+def requested(what: str, network: NetworkOptions) -> "Request":
+    """What is to be tuned: a model, or the model that a bundle was made from, with the options it was made with.
+
+    Raises:
+        MisuseError: An option that describes a network, beside a bundle.
+        BundleError: The folder is no bundle.
+    """
+    from edgekit.bundle import read_manifest
+    from edgekit.cli.export import request_of
+    from edgekit.cli.inspect import means_bundle, refuse_options
+    from edgekit.plan import Request
+
+    if not means_bundle(what):
+        return Request(model=what, target="host", **network)
+    refuse_options(what, OWN_OPTIONS)
+    return replace(request_of(read_manifest(Path(what)).command), target="host")
+
+
+def chosen_formats(asked: tuple[str, ...], runtimes: frozenset[str], device: str) -> tuple[str, ...]:
+    """The formats asked for, else those that a device runs.
+
+    Raises:
+        EnvironmentProblemError: It has no runtime for one of them, or none at all.
+    """
+    from edgekit.errors import EnvironmentProblemError
+    from edgekit.exporters import EXPORTERS
+    from edgekit.passes.lower import LOWERINGS
+
+    able = [name for name, entry in EXPORTERS.items() if entry.runtime in runtimes]
+    tunable = [name for name in able if LOWERINGS[EXPORTERS[name].runtime, "fp32"].kernels]
+    lacking = [name for name in asked if name in EXPORTERS and name not in able]
+    if lacking or not tunable:
+        what = f"runtime for {lacking[0]}" if lacking else "runtime"
+        raise EnvironmentProblemError(f"{device} has no {what}. It runs: {', '.join(able) or 'nothing'}.")
+    return asked or tuple(tunable)
+
+
 def show(tuned: "Tuned", place: Path) -> None:
     """Prints what each form costs, and what the whole network makes of it."""
+    from edgekit.cli.kernel_table import cost_text
     from edgekit.cli.output import console, decibels, mebibytes, table
 
     printer = console()
     rows = table(f"{tuned.runtime}: {tuned.table.describe()}", "group", ">places", "form", ">adds", "")
     for entry in tuned.table.entries:
-        wrong = {each.form: each.snr_db for each in tuned.wrong if each.group == str(entry.group)}
+        refused = {each.form: each.reason for each in tuned.refused if each.group == str(entry.group)}
         ranked = sorted(entry.forms, key=lambda form: form.cost)
         for index, form in enumerate(ranked):
             group, places = (str(entry.group), str(tuned.places[str(entry.group)])) if index == 0 else ("", "")
             chosen = f"chosen: {entry.why}" if form.form == entry.chosen else ""
             rows.add_row(group, places, form.form, cost_text(form.cost - entry.empty, tuned.table.unit), chosen)
-        for name, snr_db in wrong.items():
-            rows.add_row("", "", name, "", f"wrong ({decibels(snr_db)}), never chosen")
+        for name, reason in refused.items():
+            rows.add_row("", "", name, "", f"never chosen: {reason}")
     printer.print(rows)
     whole = table("The whole network", "", ">cost", ">saved", ">predicted", ">file", ">SNR")
     for variant in tuned.variants:
@@ -101,13 +145,9 @@ def show(tuned: "Tuned", place: Path) -> None:
             mebibytes(variant.bytes),
             decibels(variant.parity.snr_db),
         )
-    printer.print()
-    printer.print(whole)
+    if tuned.variants:
+        printer.print()
+        printer.print(whole)
     for group in tuned.unmeasured:
-        printer.print(f"Not measured, the time was over: {group}. Allow more with --budget.")
+        printer.print(f"Not measured: {group}. Allow more with --budget, or leave the machine alone meanwhile.")
     printer.print(f"\nKept in {place}\n", soft_wrap=True)
-
-
-def cost_text(cost: float, unit: str) -> str:
-    """Milliseconds, or millions of executed instructions."""
-    return f"{cost:.3f} ms" if unit == "ms" else f"{cost / 1e6:.2f} M instructions"

@@ -2,12 +2,16 @@
 
 A file is read only when that runs no code of it (see `edgekit.archive`), because a bundle may come from anywhere.
 torch keeps one number of threads for the whole process; it is set for the time of a run.
+
+Its profile is that of `torch.profiler`. What the program calls comes in the program's order, which is what ties the two
+together.
 """
 
 import io
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,8 +23,8 @@ from torch.export import ExportedProgram
 
 from edgekit.archive import reason_for_distrust
 from edgekit.artifact import TensorSpec
-from edgekit.errors import ArtifactError, first_line
-from edgekit.runners.base import Runner, Tensors, check_inputs
+from edgekit.errors import ArtifactError, EnvironmentProblemError, first_line
+from edgekit.runners.base import PROFILE_WARM_UP, OperatorTime, Profile, Runner, Tensors, check_inputs, milliseconds
 
 EXTRA_FILE = "edgekit.json"
 """Where the exporter leaves names and metadata; a file without it has torch's names and no metadata."""
@@ -36,15 +40,35 @@ class TorchRunner:
         self.outputs = _specs(signature.user_outputs, values, described.get("outputs"))
         self._metadata = {str(key): str(value) for key, value in described.get("metadata", {}).items()}
         self._module: Any = exported.module()
+        self._calls = [
+            (node.name, str(node.target._schema.name))  # noqa: SLF001 - where ATen keeps its names
+            for node in exported.graph.nodes
+            if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)  # noqa: SLF001
+        ]
         self._threads = threads
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
         check_inputs(self.inputs, inputs)
-        given = [torch.tensor(np.ascontiguousarray(inputs[spec.name])) for spec in self.inputs]
+        given = self._tensors(inputs)
         with torch.no_grad(), _threads(self._threads):
             result = self._module(*given)
         tensors = (result,) if isinstance(result, Tensor) else tuple(result)
         return {spec.name: value.numpy().copy() for spec, value in zip(self.outputs, tensors, strict=True)}
+
+    def _tensors(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[Tensor]:
+        return [torch.tensor(np.ascontiguousarray(inputs[spec.name])) for spec in self.inputs]
+
+    def profile(self, inputs: Mapping[str, NDArray[np.float32]], runs: int) -> Profile:
+        check_inputs(self.inputs, inputs)
+        run = partial(self._module, *self._tensors(inputs))
+        with torch.no_grad(), _threads(self._threads):
+            for _ in range(PROFILE_WARM_UP):
+                run()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                taken = [milliseconds(run) for _ in range(runs)]
+        times = _times(profiler, [kind for _, kind in self._calls], runs)
+        rows = zip(self._calls, times, strict=True)
+        return Profile(tuple(OperatorTime(name, kind, values, (name,)) for (name, kind), values in rows), tuple(taken))
 
     def metadata(self) -> dict[str, str]:
         return dict(self._metadata)
@@ -57,6 +81,24 @@ class TorchRunner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _times(profiler: torch.profiler.profile, calls: list[str], runs: int) -> list[tuple[float, ...]]:
+    """Milliseconds of each call of a program in each run; calls that torch's operators make among them do not count.
+
+    Raises:
+        EnvironmentProblemError: What was recorded is not what the program calls.
+    """
+    recorded: Any = profiler  # what it gives is not annotated
+    events = [event for event in recorded.events() or () if event.cpu_parent is None and event.name in calls]
+    events.sort(key=lambda event: event.time_range.start)
+    if [event.name for event in events] != calls * runs:
+        raise EnvironmentProblemError(
+            f"torch {torch.__version__} recorded {len(events)} calls where the program makes {len(calls) * runs}, so "
+            "its profile cannot be read. Use the version of constraints.txt."
+        )
+    times = [1e-3 * event.cpu_time_total for event in events]
+    return [tuple(times[place :: len(calls)]) for place in range(len(calls))]
 
 
 def _specs(names: Collection[Any], values: Mapping[str, Any], called: list[str] | None) -> tuple[TensorSpec, ...]:

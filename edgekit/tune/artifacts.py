@@ -1,7 +1,7 @@
 """Writing test networks, and a whole network, in the forms to be compared."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,23 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgekit.artifact import TensorSpec
+from edgekit.errors import ConverterError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import ExportSpec
 from edgekit.kernel_group import KernelGroup, candidates
 from edgekit.passes.base import Log
 from edgekit.passes.lower import LOWERINGS
 from edgekit.passes.lower.kernel_forms import KernelForms
-from edgekit.program import Program, as_tuple, clone, finish
+from edgekit.program import Program, as_tuple, clone, finish, stats
 from edgekit.quiet import silenced
 from edgekit.reference import program_in_float64
 from edgekit.tune.probe import probe_program, probe_shape
 
 EMPTY = ""
 """The name of the test network without the group."""
+
+MOST_WORK = 10
+"""A form with this many times the multiplications of another is not worth the time to measure it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +37,39 @@ class Contest:
         files: Name of each to its files, the loadable one first.
         inputs: What all of them are given.
         expected: What each should answer, (N, ...) in float64.
+        failures: Why other ways to write it have no files.
     """
 
     files: Mapping[str, tuple[Path, ...]]
     inputs: Mapping[str, NDArray[np.float32]]
     expected: Mapping[str, NDArray[np.float64]]
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def group_contest(group: KernelGroup, exporter: Exporter, precision: str, folder: Path) -> Contest:
-    """Writes the test network of a group in every form, and without the group.
-
-    Raises:
-        ConverterError: The converter failed.
-    """
+    """Writes the test network of a group in every form, and without the group."""
     trained = probe_program(group)
     programs = {EMPTY: probe_program(replace(group, chains=())), **dict.fromkeys(candidates(group), trained)}
     x = torch.randn(probe_shape(group), generator=torch.Generator().manual_seed(0))
-    files, expected = {}, {}
     exact = {program: as_tuple(program_in_float64(program)(x))[0].numpy() for program in set(programs.values())}
-    for index, (name, program) in enumerate(programs.items()):
-        lowered = in_form(program, exporter.runtime, precision, () if name == EMPTY else (name,))
-        files[name] = write(lowered, exporter, folder, f"probe{index}")
-        expected[name] = exact[program]
-    return Contest(files, {"x": x.numpy()}, expected)
+    lowered = {
+        name: in_form(program, exporter.runtime, precision, () if name == EMPTY else (name,))
+        for name, program in programs.items()
+    }
+    worth = worth_running({name: stats(program).macs for name, program in lowered.items()})
+    files, failures = {}, {}
+    for index, name in enumerate(worth):
+        try:
+            files[name] = write(lowered[name], exporter, folder, f"probe{index}")
+        except ConverterError as error:
+            failures[name] = str(error)
+    return Contest(files, {"x": x.numpy()}, {name: exact[programs[name]] for name in files}, failures)
+
+
+def worth_running(macs: Mapping[str, int]) -> list[str]:
+    """The programs that do not multiply so much more than the least of them that no kernel makes up for it."""
+    own = {name: count - macs[EMPTY] for name, count in macs.items() if name != EMPTY}
+    return [EMPTY, *(name for name, count in own.items() if count <= MOST_WORK * max(min(own.values()), 1))]
 
 
 def in_form(program: Program, runtime: str, precision: str, forms: tuple[str, ...]) -> Program:

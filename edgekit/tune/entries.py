@@ -3,46 +3,45 @@
 from collections.abc import Mapping
 from statistics import median
 
-from edgekit.bench.statistics import median_interval
 from edgekit.kernel_group import KernelGroup, candidates
 from edgekit.numerics import compare_one
 from edgekit.tune.artifacts import EMPTY, Contest
 from edgekit.tune.measure import Measured
+from edgekit.tune.race import cost, typical
 from edgekit.tuning.tables import Entry, FormCost
 
 RIGHT_DB = 100.0
 """A test network of three layers that is further from float64 than this computes something else."""
 
 
-def wrong_forms(contest: Contest, measured: Measured) -> dict[str, float]:
-    """The candidates whose outputs are not those of the group, with their SNR in dB."""
+def refused(contest: Contest, measured: Measured) -> dict[str, str]:
+    """The candidates that do not run, or whose outputs are not those of the group, with the reason."""
     compared = {name: compare_one(contest.expected[name], output).snr_db for name, output in measured.outputs.items()}
-    return {name: snr_db for name, snr_db in compared.items() if snr_db < RIGHT_DB}
+    wrong = {name: f"wrong: {snr_db:.1f} dB" for name, snr_db in compared.items() if snr_db < RIGHT_DB}
+    return {**contest.failures, **measured.failures, **wrong}
 
 
-def entry(group: KernelGroup, measured: Measured, wrong: Mapping[str, float]) -> Entry | None:
-    """What a measurement says of a group; None where every form was wrong.
+def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) -> Entry | None:
+    """What a measurement says of a group; None where no form can be used.
 
     Of forms that nothing tells apart the one with the smallest constants is chosen, as trained first.
     """
     ways = candidates(group)
-    right = [name for name in ways if name in measured.costs and name not in wrong]
-    if not right:
+    right = [name for name in ways if name in measured.costs and name not in refused]
+    if not right or EMPTY not in measured.costs:
         return None
     fastest = [name for name in measured.fastest if name in right]
-    fastest = fastest or [min(right, key=lambda name: median(measured.costs[name]))]
+    fastest = fastest or [min(right, key=lambda name: typical(measured.costs[name]))]
     return Entry(
         group=group,
-        empty=median(measured.costs[EMPTY]),
-        forms=tuple(form_cost(name, measured.costs[name]) for name in right),
+        empty=typical(measured.costs[EMPTY]),
+        forms=tuple(form_cost(name, measured.costs[name], measured.costs[fastest[0]]) for name in right),
         chosen=min(fastest, key=lambda name: (ways[name].bytes, list(ways).index(name))),
         why="fastest" if len(fastest) == 1 else "equal",
         rounds=max(len(measured.costs[name]) for name in right),
     )
 
 
-def form_cost(form: str, costs: list[float]) -> FormCost:
-    """Median and its interval; the extremes where there are too few rounds for one."""
-    interval = median_interval(costs)
-    low, high = (interval.low, interval.high) if interval else (min(costs), max(costs))
-    return FormCost(form=form, cost=round(median(costs), 4), low=round(low, 4), high=round(high, 4))
+def form_cost(form: str, costs: list[float], leader: list[float]) -> FormCost:
+    """What a form costs, with the lowest of its costs and their median."""
+    return FormCost(form=form, cost=round(cost(costs, leader), 4), low=min(costs), high=median(costs))

@@ -1,33 +1,51 @@
-"""Where the forms are measured: what a device has to say of itself, and this machine as one."""
+"""Where files are compared: on this machine, as a race, or on a device, as a job."""
 
+import os
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bench.machine import Probe, evidence
+from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
 from edgekit.errors import MisuseError
 from edgekit.runners import RUNNERS, load
-from edgekit.targets.board import HOST, load_board
+from edgekit.targets.board import HOST, arm_core, load_board
+from edgekit.targets.device import Device, open_device
+from edgekit.targets.job import Job, Task
 from edgekit.tune.artifacts import EMPTY, Contest
-from edgekit.tune.race import race
+from edgekit.tune.race import as_fast, race, still_running
 from edgekit.tuning.tables import Unit
+
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **{runtime: (distribution,) for runtime, (_, distribution, _) in RUNNERS.items()},
+        "tflite": ("ai-edge-litert", "tflite-runtime"),
+    }
+)
+"""Runtime to the distributions it comes in."""
+
+ROUNDS = 30
+"""Inferences of each candidate on a device that is not this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a measurement takes place, in the words of a table's key."""
+    """Where a measurement takes place, in the words of a table's key, and the runtimes there."""
 
     architecture: str
     cpu: str
     threads: int
     unit: Unit
     emulated: bool
+    runtimes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,44 +53,45 @@ class Measured:
     """What a contest gave.
 
     Attributes:
+        package: Distribution and version of the runtime, such as `onnxruntime 1.31.1`.
         costs: Name of each candidate to its cost in every round.
         fastest: Those that nothing tells apart, the leader first.
         outputs: What each answered.
+        failures: Why others did not run.
+        disturbance: What speaks against the costs; None where nothing was seen.
     """
 
+    package: str
     costs: Mapping[str, list[float]]
     fastest: tuple[str, ...]
     outputs: Mapping[str, NDArray[np.float32]]
+    failures: Mapping[str, str]
+    disturbance: str | None = None
 
 
-class Device(Protocol):
-    """Something that can run the files of a contest."""
+class Bench(Protocol):
+    """Somewhere that the files of a contest can be compared."""
 
-    scene: Scene
-
-    def package(self, runtime: str) -> str:
-        """Distribution and version of a runtime on it, such as `onnxruntime 1.31.1`.
-
-        Raises:
-            EnvironmentProblemError: It has none.
-        """
+    @property
+    def scene(self) -> Scene:
+        """Where that is."""
         ...
 
     def measure(self, contest: Contest, runtime: str, seconds: float) -> Measured:
-        """Compares the files of a contest, in about so many seconds."""
+        """Compares the files of a contest, in about so many seconds where the cost is time.
+
+        Raises:
+            DeviceError: The device was lost.
+            MissingExtraError: The runtime is not installed.
+        """
         ...
 
 
-class LocalDevice:
+@dataclass(frozen=True, slots=True)
+class LocalBench:
     """The machine edgekit runs on; its measure is time."""
 
-    def __init__(self, threads: int) -> None:
-        board = load_board(HOST)
-        self.scene = Scene(board.architectures[0], board.clusters[0].core, threads, "ms", emulated=False)
-
-    def package(self, runtime: str) -> str:
-        distribution = RUNNERS[runtime][1]
-        return f"{distribution} {tool_versions((distribution,))[distribution]}"
+    scene: Scene
 
     def measure(self, contest: Contest, runtime: str, seconds: float) -> Measured:
         with ExitStack() as stack:
@@ -83,16 +102,81 @@ class LocalDevice:
             outputs = {name: next(iter(runner.run(contest.inputs).values())) for name, runner in runners.items()}
             calls = {name: partial(runner.run, contest.inputs) for name, runner in runners.items()}
             beside = EMPTY if EMPTY in calls else None
+            probe, own = Probe(), (os.getpid(),)
+            load_before, before = probe.load(), probe.moment(own)
             result = race(calls, time.monotonic() + seconds, beside)
-        return Measured(result.times, result.fastest, outputs)
+            seen = evidence(probe, load_before, before, probe.moment(own), ())
+        distribution = RUNNERS[runtime][1]
+        package = f"{distribution} {tool_versions((distribution,))[distribution]}"
+        found = crowding(seen, self.scene.threads)
+        disturbance = found[1] if found is not None and found[0] == "INVALID" else None
+        return Measured(package, result.times, result.fastest, outputs, {}, disturbance)
 
 
-def open_device(address: str, threads: int) -> Device:
-    """The device at an address.
+@dataclass(frozen=True, slots=True)
+class DeviceBench:
+    """A device; its measure is time, or executed instructions where it is emulated."""
+
+    scene: Scene
+    device: Device
+
+    def measure(self, contest: Contest, runtime: str, seconds: float) -> Measured:  # noqa: ARG002 - jobs have rounds
+        counted = self.scene.unit == "instructions"
+        tasks = tuple(
+            Task(key=name, runtime=runtime, files=files, cases=(contest.inputs,))
+            for name, files in contest.files.items()
+        )
+        job = Job(
+            tasks=tasks,
+            measure="instructions" if counted else "latency",
+            repeats=1 if counted else ROUNDS,
+            warmup=1,
+            threads=self.scene.threads,
+        )
+        record = self.device.run(job)
+        done = [each for each in record.artifacts if each.failure is None]
+        costs = {each.key: [float(one.instructions) for one in each.counts] or list(each.samples_ms) for each in done}
+        candidates = [name for name in costs if name != EMPTY]
+        return Measured(
+            package=f"{done[0].distribution} {done[0].version}" if done else "",
+            costs=costs,
+            fastest=as_fast(costs, candidates if counted else still_running(costs, candidates)) if candidates else (),
+            outputs={each.key: next(iter(each.outputs[0].values())) for each in done},
+            failures={each.key: each.failure.message for each in record.artifacts if each.failure is not None},
+            disturbance=None if counted else " ".join(record.disturbances) or None,
+        )
+
+
+@contextmanager
+def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> Iterator[Bench]:
+    """The device at an address, as a place to compare files.
 
     Raises:
-        MisuseError: There is no such kind of device.
+        MisuseError: The address is none, or an emulated device is to count more than one thread.
+        EnvironmentProblemError: The device cannot be reached.
     """
     if address == "local":
-        return LocalDevice(threads)
-    raise MisuseError(f"{address!r} is no device. Choose local.")
+        board = load_board(HOST)
+        here = tool_versions(tuple(name for names in DISTRIBUTIONS.values() for name in names))
+        core = board.clusters[0].core
+        yield LocalBench(Scene(board.architectures[0], core, threads, "ms", emulated=False, runtimes=known(here)))
+        return
+    with open_device(address, progress) as device:
+        facts = device.probe()
+        if device.counts and threads > 1:
+            raise MisuseError("Threads that wait execute instructions too: an emulated device counts with --threads 1.")
+        unit: Unit = "instructions" if device.counts else "ms"
+        core, runtimes = core_name(facts.processor), known(facts.runtimes)
+        scene = Scene(facts.machine, core, threads, unit, emulated=facts.emulated, runtimes=runtimes)
+        yield DeviceBench(scene, device)
+
+
+def known(installed: Iterable[str]) -> frozenset[str]:
+    """The runtimes that distributions bring."""
+    return frozenset(runtime for runtime, names in DISTRIBUTIONS.items() if set(names) & set(installed))
+
+
+def core_name(processor: str) -> str:
+    """The design of a core, from what a device tells of it: `0x41:0xd08` is a Cortex-A72."""
+    implementer, _, part = processor.partition(":")
+    return arm_core(implementer, part) or processor

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from msgspec import Struct
 
 from edgekit.artifact import Parity
+from edgekit.errors import ArtifactError, EnvironmentProblemError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import ExportSpec
 from edgekit.kernel_group import DEPTHWISE
@@ -15,7 +15,8 @@ from edgekit.numerics import compare_sampled
 from edgekit.plan import Plan
 from edgekit.quiet import silenced
 from edgekit.tune.artifacts import Contest
-from edgekit.tune.measure import Device
+from edgekit.tune.measure import Bench
+from edgekit.tune.race import typical
 from edgekit.tuning.choose import Choose
 from edgekit.tuning.tables import Entry
 
@@ -33,7 +34,7 @@ class Variant(Struct, frozen=True, kw_only=True):
     """A whole network with its groups in certain forms.
 
     Attributes:
-        cost: Median of an inference, in the unit of the device.
+        cost: Of an inference, in the unit of the place.
         saved: How much cheaper it is than as trained.
         predicted: The same from the groups alone: the cost as trained less that of the form, for each of its places.
         forms: Name of each group to its form.
@@ -55,7 +56,7 @@ def compare_whole(
     network: Network,
     plan: Plan,
     exporter: Exporter,
-    device: Device,
+    bench: Bench,
     choosers: Mapping[str, Choose],
     entries: Sequence[Entry],
     folder: Path,
@@ -67,7 +68,7 @@ def compare_whole(
         network: The network.
         plan: What it came from.
         exporter: The format.
-        device: Where it is measured.
+        bench: Where it is measured.
         choosers: Name of each variant to what chooses for it; the first is as trained.
         entries: What was measured of the groups.
         folder: A scratch folder.
@@ -76,13 +77,19 @@ def compare_whole(
     Raises:
         ConverterError: The converter failed.
         ParityError: A lowering changed the network.
+        ArtifactError: The network does not run where it is to be measured.
+        EnvironmentProblemError: Something disturbed the measurement.
     """
     kept = distinct(network, exporter, plan.request.precision, choosers)
     files = write_whole(network, plan, exporter, kept, folder)
     case = next(each for each in network.reference.cases if each.name == CASE)
     inputs = {spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)}
-    measured = device.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
-    costs = {name: median(taken) for name, taken in measured.costs.items()}
+    measured = bench.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
+    if measured.disturbance is not None:
+        raise EnvironmentProblemError(f"The network was not measured. {measured.disturbance}")
+    for name, reason in measured.failures.items():
+        raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
+    costs = {name: typical(taken) for name, taken in measured.costs.items()}
     base = costs[next(iter(kept))]
     return tuple(
         Variant(

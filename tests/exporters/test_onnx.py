@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from edgekit.exporters.base import Candidate
-from edgekit.exporters.onnx import MODULE_KEY, OPSET
+from edgekit.exporters.onnx import OPSET
+from edgekit.exporters.onnx_graph import MODULE_KEY
 from edgekit.network import Network, lower
 from edgekit.program import module_path, operator_counts, operators
 from edgekit.runners import load

@@ -101,7 +101,7 @@ def test_metadata_can_be_added_to_what_already_has_some(
     path: Path, metadata: Mapping[str, str], tmp_path: Path
 ) -> None:
     spec = ExportSpec((TensorSpec(name="input", shape=(1, 3, 64, 64)),), (), {"edgekit.more": "yes"})
-    (tmp_path / "more.tflite").write_bytes(with_metadata(path.read_bytes(), spec))
+    (tmp_path / "more.tflite").write_bytes(with_metadata(path.read_bytes(), spec, ()))
     with load("tflite", tmp_path / "more.tflite") as runner:
         assert runner.metadata() == {**metadata, "edgekit.more": "yes"}
 

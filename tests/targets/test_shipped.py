@@ -98,8 +98,8 @@ def test_arrays_need_no_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     read = arrays.read_array(str(tmp_path / "values"), "float32", [2, 3])
 
     assert type(read) is memoryview
-    nested: object = read.tolist()
-    assert nested == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    rows: object = read.tolist()
+    assert rows == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
 
 CPUINFO = """\

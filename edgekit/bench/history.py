@@ -1,0 +1,57 @@
+"""Of all that was ever measured of two artifacts, what can be put beside each other.
+
+Runs in which both took turns come first, the latest of them; then the latest two that nothing but the artifact tells
+apart; and where there are none, the latest two with the reasons why they cannot be compared.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from msgspec import Struct
+
+from edgekit.bench.compare import Comparison, Side, compare
+from edgekit.bench.record import Measurement, Run, Setting
+
+
+class Pairing(Struct, frozen=True, kw_only=True):
+    """Two artifacts in one setting, as they were measured, and how they compare."""
+
+    setting: Setting
+    first: Measurement
+    second: Measurement
+    comparison: Comparison
+
+
+def pairings(first: Sequence[Run], second: Sequence[Run], sha256: tuple[str, str]) -> tuple[Pairing, ...]:
+    """The best pairing of two artifacts in each setting that both were measured in.
+
+    Args:
+        first: The runs of the first's bundle, the latest first.
+        second: Those of the second's.
+        sha256: Which artifact of each.
+    """
+    early, late = (
+        [Side(run, one) for run in runs for one in run.measurements if one.subject.sha256 == wanted]
+        for runs, wanted in zip((first, second), sha256, strict=True)
+    )
+    settings = dict.fromkeys(side.measurement.setting for side in early)
+    found = (_best(_in_setting(early, setting), _in_setting(late, setting), setting) for setting in settings)
+    return tuple(pairing for pairing in found if pairing)
+
+
+def _in_setting(sides: Sequence[Side], setting: Setting) -> list[Side]:
+    return [side for side in sides if side.measurement.setting == setting]
+
+
+def _best(first: Sequence[Side], second: Sequence[Side], setting: Setting) -> Pairing | None:
+    candidates = list(_compared(first, second))
+    if not candidates:
+        return None
+    # A stable sort: within a rank the latest stay first.
+    one, other, comparison = min(candidates, key=lambda each: (bool(each[2].obstacles), not each[2].paired))
+    return Pairing(setting=setting, first=one.measurement, second=other.measurement, comparison=comparison)
+
+
+def _compared(first: Sequence[Side], second: Sequence[Side]) -> Iterator[tuple[Side, Side, Comparison]]:
+    for one, other in product(first, second):
+        yield one, other, compare(one, other)

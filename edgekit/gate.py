@@ -1,0 +1,134 @@
+"""A gate for changes: a bundle against a baseline, each limit a check that passes or fails.
+
+A latency fails where the best estimate of its ratio is beyond the limit and the whole interval is beyond no change at
+all: it is slower for certain, and by more than is allowed as far as anyone can tell. An estimate beyond the limit whose
+interval reaches down to no change passes as undecided, with the advice to measure longer. A figure that is INVALID, or
+of another machine, decides nothing: the gate refuses.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from msgspec import Struct
+
+from edgekit.bench.history import Pairing
+from edgekit.difference import ArtifactDifference, Difference
+from edgekit.errors import CheckFailedError, EnvironmentProblemError, MisuseError
+from edgekit.files import whole_file
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much may be added, as a share: 0.03 is +3 %; None where it is not looked at."""
+
+    latency: float | None = None
+    memory: float | None = None
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One limit held against one artifact."""
+
+    name: str
+    passed: bool
+    decided: bool
+    text: str
+
+
+def check_all(found: Difference, limits: Limits) -> tuple[Check, ...]:
+    """Every check of a bundle (second) against its baseline (first).
+
+    Raises:
+        MisuseError: An artifact was not measured in both.
+        EnvironmentProblemError: The figures decide nothing.
+    """
+    checks = tuple(check for one in found.artifacts for check in _artifact(one, limits))
+    missing = (
+        Check(
+            name=f"{both.first} is there", passed=False, decided=True, text="The baseline has it, the bundle has not."
+        )
+        for both in found.unmatched
+        if both.first is not None
+    )
+    return (*checks, *missing)
+
+
+def _artifact(one: ArtifactDifference, limits: Limits) -> Iterator[Check]:
+    if not one.latency:
+        raise MisuseError(
+            f"The {one.name} artifact was not measured in both bundles in one setting. Pass --measure, or run "
+            "`edgekit bench BASELINE BUNDLE` first."
+        )
+    for pairing in one.latency:
+        if limits.latency is not None:
+            yield latency_check(one.name, pairing, limits.latency)
+        if limits.memory is not None:
+            yield memory_check(one.name, pairing, limits.memory)
+
+
+def latency_check(name: str, pairing: Pairing, limit: float) -> Check:
+    """Whether a latency keeps to its limit.
+
+    Raises:
+        EnvironmentProblemError: There is no ratio.
+    """
+    comparison = pairing.comparison
+    if comparison.ratio is None or comparison.interval is None:
+        reason = " ".join(comparison.obstacles) or "There were too few rounds for an interval."
+        raise EnvironmentProblemError(
+            f"The {name} artifacts cannot be compared. {reason} Measure both again with --measure, on a machine that "
+            "is quiet."
+        )
+    low, high = comparison.interval.low, comparison.interval.high
+    beyond, certain = comparison.ratio > 1 + limit, low > min(1.0, 1 + limit)
+    span = f"{comparison.ratio - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}], at most {limit:+.1%}"
+    return Check(
+        name=f"latency of {name}, {pairing.setting.threads} thread{'s' if pairing.setting.threads > 1 else ''}",
+        passed=not (beyond and certain),
+        decided=certain or not beyond,
+        text=span if certain or not beyond else f"{span}: undecided; measure longer with --profile normal",
+    )
+
+
+def memory_check(name: str, pairing: Pairing, limit: float) -> Check:
+    """Whether a peak of memory keeps to its limit.
+
+    Raises:
+        MisuseError: It was not measured.
+    """
+    if pairing.first.memory is None or pairing.second.memory is None:
+        raise MisuseError(f"The memory of {name} was left out in one run. Measure both again, without --no-memory.")
+    one, other = pairing.first.memory.peak_rss_bytes, pairing.second.memory.peak_rss_bytes
+    added = other / one - 1
+    text = f"{one / (1 << 20):.0f} to {other / (1 << 20):.0f} MiB, {added:+.1%}, at most {limit:+.1%}"
+    name = f"memory of {name}, {pairing.setting.threads} thread{'s' if pairing.setting.threads > 1 else ''}"
+    return Check(name=name, passed=added <= limit, decided=True, text=text)
+
+
+def conclude(checks: Sequence[Check]) -> None:
+    """Ends well when every check passed.
+
+    Raises:
+        CheckFailedError: One did not, or there was none.
+    """
+    if not checks:
+        raise CheckFailedError("Nothing was compared, so nothing passed. Give a limit, such as --max-latency +3%.")
+    if failed := [f"{check.name}: {check.text}" for check in checks if not check.passed]:
+        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks failed. {'; '.join(failed)}.")
+
+
+def write_junit(checks: Sequence[Check], path: Path) -> None:
+    """Writes the checks as JUnit XML, which continuous integration shows beside its tests.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    failed = sum(not check.passed for check in checks)
+    suite = ET.Element("testsuite", name="edgekit gate", tests=str(len(checks)), failures=str(failed), errors="0")
+    for check in checks:
+        case = ET.SubElement(suite, "testcase", classname="edgekit.gate", name=check.name)
+        if check.passed:
+            ET.SubElement(case, "system-out").text = check.text
+        else:
+            ET.SubElement(case, "failure", message=check.text)
+    with whole_file(path) as partial:
+        ET.ElementTree(suite).write(partial, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,71 @@
+"""`edgekit gate`: the exit code is what it is for."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.bench.figures import timed
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def baseline(bundle: Path) -> Path:
+    timed(bundle, 1.0)
+    return bundle
+
+
+@pytest.mark.parametrize(("factor", "code"), [(0.9, 0), (1.02, 0), (1.1, 1)])
+def test_the_exit_code(run: Run, baseline: Path, twin: Path, factor: float, code: int) -> None:
+    timed(twin, factor)
+
+    plain = run("gate", twin, "--baseline", baseline, "--max-latency", "+3%", "--junit", "gate.xml")
+    as_json = run("gate", twin, "--baseline", baseline, "--json")
+
+    assert plain.exit_code == as_json.exit_code == code, plain.output
+    assert re.search(rf"latency of onnx, 1 thread .* {'FAILED' if code else 'passed'}", plain.stdout)
+    assert ("1 of 1 checks failed" in plain.stderr) == bool(code)
+    content = json.loads(as_json.stdout)
+    assert content["passed"] == (code == 0)
+    assert ("error" in content) == bool(code)
+    assert f'failures="{code}"' in Path("gate.xml").read_text()
+
+
+def test_other_limits(run: Run, baseline: Path, twin: Path) -> None:
+    timed(twin, 0.97)
+
+    assert run("gate", twin, "--baseline", baseline, "--max-latency", "-10%").exit_code == 1
+    assert run("gate", twin, "--baseline", baseline, "--max-memory", "0%").exit_code == 0
+
+
+def test_an_invalid_figure_is_refused(run: Run, baseline: Path, twin: Path) -> None:
+    timed(twin, level="INVALID")
+
+    result = run("gate", twin, "--baseline", baseline, "--junit", "gate.xml")
+
+    assert result.exit_code == 3
+    assert "cannot be compared. The latency of net.fp32.onnx is INVALID" in result.stderr
+    assert not Path("gate.xml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--max-latency", "3"), r"'3' is no share\. Write \+3%"),
+        (("--max-drop", "0.5"), r"--max-drop compares accuracies, and neither .* has been evaluated"),
+        ((), r"was not measured in both bundles in one setting\. Pass --measure"),
+    ],
+    ids=" ".join,
+)
+def test_requests_that_cannot_be(
+    run: Run,
+    baseline: Path,
+    twin: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    result = run("gate", twin, "--baseline", baseline, *arguments)
+
+    assert result.exit_code == 2
+    assert re.search(message, result.stderr), result.stderr
