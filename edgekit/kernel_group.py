@@ -113,6 +113,16 @@ class KernelGroup(Struct, frozen=True, kw_only=True):
         return tuple(step for chain in self.chains for step in chain)
 
     @property
+    def biased(self) -> bool:
+        """Whether it adds a constant."""
+        return any(step.bias for step in self.steps)
+
+    @property
+    def biased_inside(self) -> bool:
+        """Whether what it adds is convolved, and so is not the same everywhere once a kernel has met the border."""
+        return any(step.bias for chain in self.chains for step in chain[:-1])
+
+    @property
     def output(self) -> Pair:
         """The size of its result."""
         size = self.size
@@ -226,10 +236,11 @@ def why_not_pieces(step: KernelStep) -> str | None:
 def whole_forms(group: KernelGroup) -> Iterator[tuple[str, int]]:
     """The forms a group has as a whole, with the bytes of their constants."""
     if merges(group):
-        yield DENSE, group.channels * prod(merged_taps(group)) * FLOAT_BYTES
+        yield DENSE, group.channels * (prod(merged_taps(group)) + group.biased) * FLOAT_BYTES
     needed = matrix_bytes(group.channels, prod(group.size), prod(group.output))
     if needed <= MOST_MATMUL_BYTES:
-        yield MATMUL, needed
+        added = prod(group.output) if group.biased_inside else int(group.biased)
+        yield MATMUL, needed + group.channels * added * FLOAT_BYTES
 
 
 def merges(group: KernelGroup) -> bool:
@@ -240,8 +251,8 @@ def merges(group: KernelGroup) -> bool:
     """
     if len(group.steps) < 2 or any(step.stride != (1, 1) or any(step.wrap) for step in group.steps):
         return False
-    if any(step.bias for chain in group.chains for step in chain[:-1]):
-        return False  # what a bias adds is not the same everywhere once another kernel has met the border
+    if group.biased_inside:
+        return False
     crossing = all(sum(step.reach[axis] > 1 for step in chain) <= 1 for chain in group.chains for axis in (0, 1))
     return crossing and all(2 * step.padding[axis] == step.reach[axis] - 1 for step in group.steps for axis in (0, 1))
 
@@ -251,31 +262,32 @@ def merged_taps(group: KernelGroup) -> Pair:
     return _pair(max(step.reach[axis] for step in group.steps) for axis in (0, 1))
 
 
-def forms_of_steps(group: KernelGroup, forms: Mapping[Kind, str]) -> dict[KernelStep, str]:
+def forms_of_steps(group: KernelGroup, forms: Mapping[Kind, str]) -> tuple[str, ...]:
     """The form of every convolution, given that of its kind; one that has no such form stays depthwise."""
-    found = {}
+    found = []
     for step, size, result in places(group):
         form = forms[step.kind]
         lacks = (form == PIECES and why_not_pieces(step)) or (
             form == ROWS and why_not_rows(step, row_bytes(group.channels, step, size, result))
         )
-        found[step] = DEPTHWISE if lacks else form
-    return found
+        found.append(DEPTHWISE if lacks else form)
+    return tuple(found)
 
 
 def separate_bytes(group: KernelGroup, forms: Mapping[Kind, str]) -> int:
     """Bytes of the constants where every convolution is written by itself."""
-    written = forms_of_steps(group, forms)
-    return sum(step_bytes(group.channels, step, size, result, written[step]) for step, size, result in places(group))
+    written = zip(places(group), forms_of_steps(group, forms), strict=True)
+    return sum(step_bytes(group.channels, *place, form) for place, form in written)
 
 
 def step_bytes(channels: int, step: KernelStep, size: Pair, result: Pair, form: str) -> int:
     """Bytes of one convolution's constants in a form."""
+    bias = channels * step.bias * FLOAT_BYTES
     if form == TOEPLITZ and step.axis is not None:
-        return matrix_bytes(channels, size[step.axis], result[step.axis])
+        return bias + matrix_bytes(channels, size[step.axis], result[step.axis])
     if form == ROWS:
-        return row_bytes(channels, step, size, result)
-    return channels * prod(step.taps) * FLOAT_BYTES
+        return bias + row_bytes(channels, step, size, result)
+    return bias + channels * prod(step.taps) * FLOAT_BYTES
 
 
 def row_bytes(channels: int, step: KernelStep, size: Pair, result: Pair) -> int:

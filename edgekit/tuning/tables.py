@@ -131,7 +131,8 @@ def own_tables() -> tuple[Table, ...]:
 
 def shipped_tables() -> tuple[Table, ...]:
     """The tables that come with edgekit."""
-    files = sorted(resources.files("edgekit.tuning").joinpath("rules").iterdir(), key=lambda file: file.name)
+    rules = resources.files("edgekit.tuning").joinpath("rules")
+    files = sorted(rules.iterdir(), key=lambda file: file.name) if rules.is_dir() else []
     return tuple(read(file.read_bytes(), file.name) for file in files if file.name.endswith(".json"))
 
 
