@@ -133,9 +133,7 @@ def test_matrices_grow_with_the_map_until_they_are_no_form() -> None:
     ],
     ids=str,
 )
-def test_what_a_plane_cannot_be_written_as_has_a_reason(
-    step: KernelStep, pieces: str | None, rows: str | None
-) -> None:
+def test_what_a_plane_cannot_be_written_as_has_a_reason(step: KernelStep, pieces: str | None, rows: str | None) -> None:
     assert why_not_pieces(step) == pieces
     assert why_not_rows(step, 1000) == rows
 

@@ -215,14 +215,14 @@ def possible(chain: tuple[KernelStep, ...], size: tuple[int, int]) -> bool:
     return True
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(found=random_groups(), batch=st.integers(1, 2))
 def test_random_groups_are_the_same_in_every_form(found: KernelGroup, batch: int) -> None:
     check_random_group(found, batch)
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(found=random_groups(), batch=st.integers(1, 3))
 def test_many_random_groups_are_the_same_in_every_form(found: KernelGroup, batch: int) -> None:
     check_random_group(found, batch)

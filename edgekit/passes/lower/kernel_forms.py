@@ -68,9 +68,7 @@ class KernelForms:
                 _write_steps(program, site, candidate, log, moved)
 
 
-def _write_steps(
-    program: Program, site: GroupSite, candidate: Candidate, log: Log, moved: dict[Node, Node]
-) -> None:
+def _write_steps(program: Program, site: GroupSite, candidate: Candidate, log: Log, moved: dict[Node, Node]) -> None:
     """Writes every convolution of a group in the form of its kind; `moved` has what took the place of which node."""
     steps = (step for chain in site.chains for step in chain)
     for step, form in zip(steps, forms_of_steps(site.group, candidate.kinds), strict=True):
