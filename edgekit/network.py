@@ -30,7 +30,7 @@ from edgekit.models.weights import load_weights, random_weights
 from edgekit.numerics import ONE_ROUNDING_DB
 from edgekit.passes.base import Pass, Proven, apply
 from edgekit.passes.fuse import Fuse, FuseOptions
-from edgekit.passes.lower import LOWERINGS
+from edgekit.passes.lower import LOWERINGS, Lowering
 from edgekit.passes.lower.kernel_forms import KernelForms
 from edgekit.passes.lower.kernel_sites import find_groups
 from edgekit.passes.materialise import MATERIALISE
@@ -186,14 +186,29 @@ def lower(network: Network, runtime: str, precision: str, choose: Choose = as_tr
         BudgetError: No form of the kernels is small enough.
     """
     lowering = LOWERINGS[runtime, precision]
-    before, _ = network.through(lowering.before)
-    choices: list[KernelChoice] = []
-    if lowering.kernels:
-        groups = [(site.group, site.path) for site in find_groups(before.program)]
-        choices = choose(groups, sum(value.nbytes for _, value in constants(before.program)))
+    choices = choose_each(network, lowering, choose)
     forms = (KernelForms(tuple(choice.form for choice in choices)),) if choices else ()
     proven, certificates = network.through((*lowering.before, *forms, *lowering.after))
     return Lowered(proven.program, certificates, together(choices))
+
+
+def choose_kernels(network: Network, runtime: str, precision: str, choose: Choose) -> tuple[KernelChoice, ...]:
+    """The forms that depthwise kernels get for a runtime.
+
+    Raises:
+        ParityError: A lowering changed the network.
+        BudgetError: No form of the kernels is small enough.
+    """
+    return together(choose_each(network, LOWERINGS[runtime, precision], choose))
+
+
+def choose_each(network: Network, lowering: Lowering, choose: Choose) -> list[KernelChoice]:
+    """The choice for every group, in the order in which `KernelForms` meets them."""
+    if not lowering.kernels:
+        return []
+    program = network.through(lowering.before)[0].program
+    groups = [(site.group, site.path) for site in find_groups(program)]
+    return choose(groups, sum(value.nbytes for _, value in constants(program)))
 
 
 def run_in_float64(model: nn.Module, captured: Program) -> Function:

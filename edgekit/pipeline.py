@@ -40,6 +40,7 @@ from edgekit.version import __version__
 if TYPE_CHECKING:
     from edgekit.inspection import Inspection
     from edgekit.network import Network
+    from edgekit.tuning.words import KernelChoice
 
 T = TypeVar("T")
 
@@ -192,6 +193,23 @@ def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) ->
             rows = kernel_sheet(network.proven.program, partial)
             progress.note(f"{rows} kernels drawn into {picture}")
     return describe(network.proven.program, network.certificates, network.regions, depth)
+
+
+def kernel_choices(plan: Plan, progress: Progress) -> "dict[str, tuple[KernelChoice, ...]]":
+    """For each runtime of a plan, the form of every group of depthwise kernels and what decides; nothing is written.
+
+    Raises:
+        ParityError, ModelError, WeightsError: A stage failed.
+        BudgetError: No form of the kernels is small enough.
+    """
+    from edgekit.network import choose_kernels
+
+    network = LazyNetwork(plan, Clock(progress)).get()
+    most = plan.request.max_bytes
+    return {
+        entry.runtime: choose_kernels(network, entry.runtime, plan.request.precision, plan.chooser(entry, most))
+        for entry in plan.exporters
+    }
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:

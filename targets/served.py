@@ -24,6 +24,7 @@ from edgekit.targets.link import Content, Events, Order, Progress, decode_event,
 ANSWER_SECONDS = 30.0
 """How long a guard may take for what should take it no time."""
 
+UNPACK_SECONDS = 600.0
 SLOWEST_BYTES_PER_S = 50_000
 """A link that is slower than this is taken for dead."""
 
@@ -103,13 +104,26 @@ class ServedLink:
 
     def run(self, *arguments: str, order: Order) -> Events:
         if arguments == ("probe",):
-            with self._within(ANSWER_SECONDS):
-                self._command({"command": "probe"})
-                yield self._expect("probed")
+            yield self._ask({"command": "probe"}, "probed")
             return
+        alone = arguments[0] == "run"
         with self._within(order.timeout_s):
-            self._command({"command": "run", "arguments": arguments, "alone": True, "governor": order.governor})
+            self._command({"command": "run", "arguments": arguments, "alone": alone, "governor": order.governor})
             yield from self._worker_events()
+
+    def install(self, archive: Path) -> None:
+        """Brings packages to the device, where they stay after this session."""
+        self.push({archive.name: archive})
+        self._ask({"command": "install", "name": archive.name}, "installed", UNPACK_SECONDS)
+
+    def uninstall(self) -> None:
+        """Removes the packages that were ever installed there by edgekit."""
+        self._ask({"command": "uninstall"}, "uninstalled")
+
+    def _ask(self, command: Mapping[str, object], answer: str, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        with self._within(seconds):
+            self._command(command)
+            return self._expect(answer)
 
     def _worker_events(self) -> Events:
         """Events of the worker, until it ends; those of the guard are dealt with here."""

@@ -68,7 +68,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pipeline": frozenset(
             {
                 *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "verify"),
+                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -90,7 +90,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base", "onnx_graph"}),
+        "exporters": frozenset({"base", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
     }
@@ -100,7 +100,19 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-FRAMEWORKS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "openvino", "litert_torch", "ai_edge_litert")
+FRAMEWORKS = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "openvino",
+    "litert_torch",
+    "ai_edge_litert",
+    "MNN",
+    "ncnn",
+    "pnnx",
+)
 
 HELP_CPU_SECONDS = 0.150
 

@@ -204,7 +204,7 @@ def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatc
         ({"model": "parcnetv2_x"}, UnknownNameError, r"Did you mean parcnetv2_xt or"),
         ({"model": "a\udcff.onnx"}, MisuseError, r"'a\\udcff\.onnx' is not UTF-8"),
         ({"target": "rk"}, UnknownNameError, r"no target named 'rk'"),
-        ({"formats": ("onnx", "mnn")}, UnknownNameError, r"no format named 'mnn'"),
+        ({"formats": ("onnx", "nnapi")}, UnknownNameError, r"no format named 'nnapi'"),
         ({"precision": "int8"}, UnknownNameError, r"no precision named 'int8'"),
         ({"shape": (1, 3, 2, 224)}, MisuseError, r"cannot take 2x224: .*Nearest that work: 1x3x3x224\."),
         ({"shape": (1, 4, 224, 224)}, MisuseError, r"Nx3xHxW"),

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Unpack
 import click
 from click.core import ParameterSource
 
-from edgekit.cli.options import PATH, NetworkOptions, complete_models_or_paths, json_option, network_options
+from edgekit.cli.options import (
+    PATH,
+    NetworkOptions,
+    complete_models_or_paths,
+    complete_targets,
+    json_option,
+    network_options,
+)
 
 if TYPE_CHECKING:
     from edgekit.artifact import Certificate, RegionCertificate
     from edgekit.bundle import Manifest
     from edgekit.inspection import Inspection
     from edgekit.plan import Request
+    from edgekit.tuning.words import KernelChoice
 
 
 @click.command()
@@ -23,12 +31,16 @@ if TYPE_CHECKING:
 @click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Parts of a module path to sum by.")
 @click.option("--kernels", type=PATH, help="Draw the large kernels into this PNG.")
 @click.option("--fusion", is_flag=True, help="Show every fused region and every refusal with its reason.")
+@click.option("--lowering", is_flag=True, help="Show every way to write the large kernels, and which one exports take.")
+@click.option("--target", default="arm", show_default=True, shell_complete=complete_targets, help="Kind of board.")
 @json_option
 def inspect(
     what: str,
     depth: int,
     kernels: Path | None,
     fusion: bool,
+    lowering: bool,
+    target: str,
     as_json: bool,
     **network: Unpack[NetworkOptions],
 ) -> None:
@@ -36,20 +48,32 @@ def inspect(
 
     \b
     edgekit inspect parcnetv2_t --kernels kernels.png
+    edgekit inspect parcnetv2_t --lowering --target rk3288
     edgekit inspect edgekit-out/parcnetv2_t-224-arm
     """
     from edgekit.bundle import read_manifest
+    from edgekit.cli.kernel_table import show_choices
     from edgekit.cli.output import print_json
     from edgekit.plan import Request
 
     if means_bundle(what):
         manifest = read_manifest(Path(what))
-        refuse_options(what, ("what", "as_json"))
-        print_json({"manifest": manifest}) if as_json else show_bundle(manifest)
-        if fusion and not as_json:
+        refuse_options(what, ("what", "fusion", "lowering", "as_json"))
+        if as_json:
+            print_json({"manifest": manifest})
+        elif lowering:
+            show_choices({member.artifact.runtime: member.kernels for member in manifest.members})
+        elif fusion:
             show_fusion(manifest.passes, manifest.regions)
+        else:
+            show_bundle(manifest)
         return
-    found = look(Request(model=what, **network), depth, kernels, quiet=as_json)
+    request = Request(model=what, target=target, **network)
+    if lowering:
+        choices = look_at_choices(request, quiet=as_json)
+        print_json({"lowering": choices}) if as_json else show_choices(choices)
+        return
+    found = look(request, depth, kernels, quiet=as_json)
     if as_json:
         print_json({"inspection": found})
     elif fusion:
@@ -94,6 +118,16 @@ def look(request: "Request", depth: int, kernels: Path | None, *, quiet: bool) -
 
     with StageLines(shown=not quiet) as lines:
         return carry_out(make_plan(request), depth, kernels, lines)
+
+
+def look_at_choices(request: "Request", *, quiet: bool) -> "dict[str, tuple[KernelChoice, ...]]":
+    """Builds the network and chooses the forms of its kernels for each runtime of the target."""
+    from edgekit.cli.output import StageLines
+    from edgekit.pipeline import kernel_choices
+    from edgekit.plan import make_plan
+
+    with StageLines(shown=not quiet) as lines:
+        return kernel_choices(make_plan(request), lines)
 
 
 def show_fusion(passes: "tuple[Certificate, ...]", regions: "tuple[RegionCertificate, ...]") -> None:

@@ -121,6 +121,7 @@ def chosen_formats(asked: tuple[str, ...], runtimes: frozenset[str], device: str
 
 def show(tuned: "Tuned", place: Path) -> None:
     """Prints what each form costs, and what the whole network makes of it."""
+    from edgekit.cli.kernel_table import cost_text
     from edgekit.cli.output import console, decibels, mebibytes, table
 
     printer = console()
@@ -148,10 +149,5 @@ def show(tuned: "Tuned", place: Path) -> None:
         printer.print()
         printer.print(whole)
     for group in tuned.unmeasured:
-        printer.print(f"Not measured, the time was over: {group}. Allow more with --budget.")
+        printer.print(f"Not measured: {group}. Allow more with --budget, or leave the machine alone meanwhile.")
     printer.print(f"\nKept in {place}\n", soft_wrap=True)
-
-
-def cost_text(cost: float, unit: str) -> str:
-    """Milliseconds, or millions of executed instructions."""
-    return f"{cost:.3f} ms" if unit == "ms" else f"{cost / 1e6:.2f} M instructions"

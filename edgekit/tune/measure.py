@@ -1,5 +1,6 @@
 """Where files are compared: on this machine, as a race, or on a device, as a job."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bench.machine import Probe, evidence
+from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
 from edgekit.errors import MisuseError
 from edgekit.runners import RUNNERS, load
@@ -55,6 +58,7 @@ class Measured:
         fastest: Those that nothing tells apart, the leader first.
         outputs: What each answered.
         failures: Why others did not run.
+        disturbance: What speaks against the costs; None where nothing was seen.
     """
 
     package: str
@@ -62,6 +66,7 @@ class Measured:
     fastest: tuple[str, ...]
     outputs: Mapping[str, NDArray[np.float32]]
     failures: Mapping[str, str]
+    disturbance: str | None = None
 
 
 class Bench(Protocol):
@@ -97,10 +102,15 @@ class LocalBench:
             outputs = {name: next(iter(runner.run(contest.inputs).values())) for name, runner in runners.items()}
             calls = {name: partial(runner.run, contest.inputs) for name, runner in runners.items()}
             beside = EMPTY if EMPTY in calls else None
+            probe, own = Probe(), (os.getpid(),)
+            load_before, before = probe.load(), probe.moment(own)
             result = race(calls, time.monotonic() + seconds, beside)
+            seen = evidence(probe, load_before, before, probe.moment(own), ())
         distribution = RUNNERS[runtime][1]
         package = f"{distribution} {tool_versions((distribution,))[distribution]}"
-        return Measured(package, result.times, result.fastest, outputs, {})
+        found = crowding(seen, self.scene.threads)
+        disturbance = found[1] if found is not None and found[0] == "INVALID" else None
+        return Measured(package, result.times, result.fastest, outputs, {}, disturbance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,7 @@ class DeviceBench:
             fastest=as_fast(costs, candidates if counted else still_running(costs, candidates)) if candidates else (),
             outputs={each.key: next(iter(each.outputs[0].values())) for each in done},
             failures={each.key: each.failure.message for each in record.artifacts if each.failure is not None},
+            disturbance=None if counted else " ".join(record.disturbances) or None,
         )
 
 

@@ -4,16 +4,21 @@ Every round runs each candidate once. From one round to the next the machine may
 it is the same for all, so candidates are compared round by round: one that was slower than the leader so often that a
 coin would hardly fall that way (sign test) is out, and the time goes to those that are left.
 
-What else the machine does can only add to a time. The cost of a candidate is therefore the lower quartile of its times,
-which three disturbed rounds in four leave as it is.
+The order changes from round to round, or whatever else comes and goes as often as the rounds would always meet the
+same candidate. What else the machine does can only add to a time: the cost of a candidate is the lower quartile of its
+times, which three disturbed rounds in four leave as it is.
 """
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import median
 
 from edgekit.bench.rounds import one_round
+
+SEED = 0
 
 WARM_UP = 3
 LEAST_ROUNDS = 12
@@ -56,6 +61,7 @@ def race(
         beside: A call that is timed in every round without being a candidate.
         clock: Seconds.
     """
+    order = random.Random(SEED)  # noqa: S311 - no secret
     alive, always = [name for name in calls if name != beside], [beside] if beside is not None else []
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(WARM_UP):
@@ -65,13 +71,20 @@ def race(
             alive.remove(name)
             times[name].append(warm[name])
     for done in range(1, MOST_ROUNDS + 1):
-        for name, taken in one_round({name: calls[name] for name in (*always, *alive)}).items():
+        for name, taken in one_round(shuffled(calls, [*always, *alive], order)).items():
             times[name].append(taken)
         if done >= LEAST_ROUNDS:
             alive = still_running(times, alive)
             if len(alive) == 1 or clock() > deadline:
                 break
     return Result(times, as_fast(times, alive))
+
+
+def shuffled(
+    calls: Mapping[str, Callable[[], object]], names: Sequence[str], order: random.Random
+) -> dict[str, Callable[[], object]]:
+    """Some of the calls, in another order every time."""
+    return {name: calls[name] for name in order.sample(names, len(names))}
 
 
 def still_running(times: Mapping[str, list[float]], alive: list[str]) -> list[str]:
@@ -91,6 +104,16 @@ def surely_slower(times: list[float], leader: list[float]) -> bool:
 def typical(times: Sequence[float]) -> float:
     """The lower quartile."""
     return sorted(times)[len(times) // 4]
+
+
+def cost(times: Sequence[float], leader: Sequence[float]) -> float:
+    """The lower quartile, as it would be had a candidate run in every round that the leader ran in.
+
+    Rounds differ, and what dropped out early met only the first ones: what counts is its ratio to the leader in these.
+    """
+    if len(times) < LEAST_ROUNDS:
+        return typical(times)
+    return typical(leader) * median(own / best for own, best in zip(times, leader, strict=False))
 
 
 def as_fast(times: Mapping[str, list[float]], alive: list[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgekit.errors import EnvironmentProblemError
 from edgekit.exporters import Exporter
 from edgekit.kernel_group import DEPTHWISE, KernelGroup, candidates
 from edgekit.network import Network, StageClock, prepare
@@ -69,6 +70,7 @@ def tune(
         whole: Whether to measure the network as a whole, too.
 
     Raises:
+        EnvironmentProblemError: Nothing could be measured.
         ConverterError: A converter failed.
         ParityError: A lowering changed the network.
     """
@@ -82,7 +84,7 @@ def tune(
     results = []
     for exporter in plan.exporters:
         with stage(f"groups in {exporter.runtime}"):
-            tuned = tune_groups(groups, plan, exporter, bench, seconds * share)
+            tuned = tune_groups(groups, plan, exporter, bench, seconds * share, note)
         if whole:
             with stage(f"network in {exporter.runtime}"):
                 tuned = tune_whole(tuned, network, plan, exporter, bench, seconds * WHOLE_SHARE, note)
@@ -90,9 +92,20 @@ def tune(
     return tuple(results)
 
 
-def tune_groups(groups: Counter[KernelGroup], plan: Plan, exporter: Exporter, bench: Bench, seconds: float) -> Tuned:
+def tune_groups(
+    groups: Counter[KernelGroup],
+    plan: Plan,
+    exporter: Exporter,
+    bench: Bench,
+    seconds: float,
+    note: Callable[[str], None],
+) -> Tuned:
     """Measures every group with one runtime."""
-    entries, package, never = measure_groups(list(groups), plan, exporter, bench, seconds)
+    entries, package, never = measure_groups(list(groups), plan, exporter, bench, seconds, note)
+    if not entries:
+        raise EnvironmentProblemError(
+            f"Nothing was measured in {exporter.runtime}. Leave the machine alone, or allow more with --budget."
+        )
     measured = {each.group for each in entries}
     return Tuned(
         runtime=exporter.runtime,
@@ -123,11 +136,17 @@ def tune_whole(
 
 
 def measure_groups(
-    groups: Sequence[KernelGroup], plan: Plan, exporter: Exporter, bench: Bench, seconds: float
+    groups: Sequence[KernelGroup],
+    plan: Plan,
+    exporter: Exporter,
+    bench: Bench,
+    seconds: float,
+    note: Callable[[str], None],
 ) -> tuple[list[Entry], str, tuple[RefusedForm, ...]]:
     """An entry for every group, as far as the time allows; the time a group leaves is there for the next ones.
 
-    Beside the entries there is what they were measured with, and the forms that cannot be used.
+    What was disturbed makes no entry. With the entries come the package they were measured with, and the forms that
+    cannot be used.
     """
     entries: list[Entry] = []
     never: list[RefusedForm] = []
@@ -140,6 +159,9 @@ def measure_groups(
             started = time.monotonic()
             measured = bench.measure(contest, exporter.runtime, left / (len(groups) - index))
             left -= time.monotonic() - started
+        if measured.disturbance is not None:
+            note(f"{group} was not measured. {measured.disturbance}")
+            continue
         reasons = refused(contest, measured)
         never += [RefusedForm(group=str(group), form=name, reason=reason) for name, reason in reasons.items()]
         made = entry(group, measured, reasons)

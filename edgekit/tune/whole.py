@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgekit.artifact import Parity
-from edgekit.errors import ArtifactError
+from edgekit.errors import ArtifactError, EnvironmentProblemError
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import ExportSpec
 from edgekit.kernel_group import DEPTHWISE
@@ -78,12 +78,15 @@ def compare_whole(
         ConverterError: The converter failed.
         ParityError: A lowering changed the network.
         ArtifactError: The network does not run where it is to be measured.
+        EnvironmentProblemError: Something disturbed the measurement.
     """
     kept = distinct(network, exporter, plan.request.precision, choosers)
     files = write_whole(network, plan, exporter, kept, folder)
     case = next(each for each in network.reference.cases if each.name == CASE)
     inputs = {spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)}
     measured = bench.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
+    if measured.disturbance is not None:
+        raise EnvironmentProblemError(f"The network was not measured. {measured.disturbance}")
     for name, reason in measured.failures.items():
         raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
     costs = {name: typical(taken) for name, taken in measured.costs.items()}

@@ -27,7 +27,8 @@ Unit = Literal["ms", "instructions"]
 class FormCost(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one inference of a test network costs with a group in one form and precision.
 
-    `cost` is the lower quartile over the rounds, `low` the least and `high` the median; counted instructions are exact.
+    `cost` is the lower quartile over the rounds, `low` the least and `high` the median of those that it took part in;
+    counted instructions are exact.
     """
 
     form: str

@@ -10,6 +10,7 @@ from typing import Any
 SILENCE_SECONDS = 60.0
 """The other side says something every few seconds, if only that it lives; after this long it is taken for dead."""
 
+ROOM_SECONDS = 0.05
 CHUNK = 1 << 20
 
 
@@ -55,6 +56,15 @@ class Inbox:
             part, self._pending = self._pending[:size], self._pending[size:]
             size -= len(part)
             file.write(part)
+
+    def wait_for_room(self, descriptor: int) -> None:
+        """Waits until something can be written to a descriptor, and reads meanwhile.
+
+        Raises:
+            HostGoneError: The other side takes nothing and says nothing.
+        """
+        while not select.select([], [descriptor], [], 0)[1]:
+            self._read(ROOM_SECONDS, ())
 
     def _read(self, wait_s: float, also: tuple[int, ...]) -> None:
         ready, _, _ = select.select([self._descriptor, *also], [], [], wait_s)

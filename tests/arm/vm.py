@@ -193,10 +193,18 @@ class Board:
     def tell_qemu(self, command: str) -> None:
         """Gives qemu's monitor a command, such as `set_link n off`."""
         with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(30)
             monitor.connect(str(self.monitor))
+            read_prompt(monitor)
             monitor.sendall(command.encode() + b"\n")
-            time.sleep(0.5)
-            monitor.recv(1 << 16)
+            read_prompt(monitor)
+
+
+def read_prompt(monitor: socket.socket) -> None:
+    """Reads until qemu's monitor is ready for a command."""
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        said += monitor.recv(1 << 16)
 
 
 def write_keys(board: Path, settings: Path, port: int) -> None:
