@@ -16,11 +16,15 @@ A group as a whole may be written as one kernel (`dense`), or as one matrix betw
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Pair = tuple[int, int]
+
+_Side = Annotated[int, Meta(ge=1)]
+_Sides = tuple[_Side, _Side]
+_Extra = Annotated[int, Meta(ge=0)]
 
 Kind = Literal["line", "plane"]
 
@@ -53,11 +57,11 @@ class KernelStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
         bias: Whether it has one.
     """
 
-    taps: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    wrap: tuple[int, int, int, int] = (0, 0, 0, 0)
+    taps: _Sides
+    stride: _Sides = (1, 1)
+    padding: tuple[_Extra, _Extra] = (0, 0)
+    dilation: _Sides = (1, 1)
+    wrap: tuple[_Extra, _Extra, _Extra, _Extra] = (0, 0, 0, 0)
     bias: bool = False
 
     @property
@@ -90,21 +94,32 @@ class KernelStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _pair(length // stride + 1 for length, stride in zip(slid, self.stride, strict=True))
 
     def __str__(self) -> str:
-        """`111x1`, with what differs from a zero-padded convolution that keeps the size: `13x1 circular`, `3x3 /2`."""
+        """`111x1`, with what differs from a zero-padded convolution that keeps the size: `13x1 circular`, `3x3 /2x2`.
+
+        No two convolutions have the same name.
+        """
         words = [_text(self.taps)]
-        words += ["circular"] if any(self.wrap) else []
+        words += self._circular()
         words += [f"/{_text(self.stride)}"] if self.stride != (1, 1) else []
         words += [f"dilated {_text(self.dilation)}"] if self.dilation != (1, 1) else []
-        keeps = _pair((reach - 1) // 2 for reach in self.reach)
-        words += [f"padded {_text(self.padding)}"] if self.padding != keeps and not any(self.wrap) else []
+        keeps = (0, 0) if any(self.wrap) else _pair((reach - 1) // 2 for reach in self.reach)
+        words += [f"padded {_text(self.padding)}"] if self.padding != keeps else []
+        words += ["biased"] if self.bias else []
         return " ".join(words)
+
+    def _circular(self) -> list[str]:
+        """Nothing, `circular` where all of the map is repeated behind it that the kernel needs, or what is repeated."""
+        behind = all(self.wraps(axis) in ((0, 0), (0, self.reach[axis] - 1)) for axis in (0, 1))
+        if not any(self.wrap):
+            return []
+        return ["circular"] if behind else ["circular " + "-".join(map(str, self.wrap))]
 
 
 class KernelGroup(Struct, frozen=True, kw_only=True):
     """Chains of depthwise convolutions over one map of (channels, *size), whose results are added."""
 
-    channels: int
-    size: Pair
+    channels: _Side
+    size: _Sides
     chains: tuple[tuple[KernelStep, ...], ...]
 
     @property

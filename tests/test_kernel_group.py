@@ -25,10 +25,11 @@ from tests.kernels import GROUPS, TORUS, circular, group, same
     ("step", "text"),
     [
         (same(111, 1), "111x1"),
-        (same(7, 7, bias=True), "7x7"),
+        (same(7, 7, bias=True), "7x7 biased"),
         (same(7, 7, dilation=2), "7x7 dilated 2x2"),
         (circular(0, 13), "13x1 circular"),
-        (TORUS, "5x3 circular"),
+        (TORUS, "5x3 circular 2-2-1-1 biased"),
+        (KernelStep(taps=(1, 9), wrap=(0, 0, 0, 8), padding=(1, 0)), "1x9 circular padded 1x0"),
         (KernelStep(taps=(3, 3), stride=(2, 2), padding=(1, 1)), "3x3 /2x2"),
         (KernelStep(taps=(7, 7)), "7x7 padded 0x0"),
         (KernelStep(taps=(4, 4), padding=(2, 2)), "4x4 padded 2x2"),
@@ -42,6 +43,10 @@ def test_a_convolution_has_a_short_name(step: KernelStep, text: str) -> None:
 def test_a_group_is_named_by_its_chains() -> None:
     both = group((same(111, 1), same(1, 111)), (same(7, 7),), size=(56, 48), channels=64)
     assert str(both) == "64 at 56x48: 111x1 > 1x111 + 7x7"
+
+
+def test_no_two_groups_share_a_name() -> None:
+    assert len({str(found) for found in GROUPS.values()}) == len(GROUPS)
 
 
 @pytest.mark.parametrize(

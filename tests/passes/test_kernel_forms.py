@@ -154,7 +154,10 @@ class Read(nn.Module):
 def test_a_group_reads_what_another_one_became(first: str, second: str) -> None:
     shape = (2, 4, 9, 7)
     before = prove(capture(Read().eval(), shape), probes(shape))
-    assert [str(site.group) for site in find_groups(before.program)] == ["4 at 9x7: 7x7", "4 at 9x7: 1x13 > 17x1"]
+    assert [str(site.group) for site in find_groups(before.program)] == [
+        "4 at 9x7: 7x7 biased",
+        "4 at 9x7: 1x13 biased > 17x1 biased",
+    ]
 
     after, _ = proved(KernelForms((first, second)), before, shape, ROUNDED_ONCE_DB)
 

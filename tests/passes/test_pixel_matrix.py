@@ -23,7 +23,7 @@ def test_a_row_of_the_matrix_is_the_answer_to_one_pixel(name: str) -> None:
     assert matrix.shape == (1, found.channels, found.size[0] * found.size[1], found.output[0] * found.output[1])
     assert tuple(reads.meta["val"].shape) == (1, found.channels, 1, found.size[0] * found.size[1])
 
-    layers = [module for module in network(name).chains]
+    layers = list(network(name).chains)
     one, nothing = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     row, column = found.size[0] // 3, found.size[1] - 1
     one[:, :, row, column] = 1.0
