@@ -31,17 +31,19 @@ def write_matmul(program: Program, site: GroupSite) -> Node:
         rows = program.graph.call_function(
             _aten.reshape.default, (site.source, [batch, group.channels, 1, prod(group.size)])
         )
-        moved = program.graph.call_function(_aten.matmul.default, (rows, stored))
-    total = sum(shifts)
-    if isinstance(total, Tensor) and total.any():
-        shift = insert_constant(program, node, f"{name}_pixels_bias", total.float()[None, :, None])
+        made = [rows, program.graph.call_function(_aten.matmul.default, (rows, stored))]
+    if group.biased:
+        added = sum(shifts).float() if group.biased_inside else sum(shifts).float()[:, :1]
+        shift = insert_constant(program, node, f"{name}_pixels_bias", added[None, :, None])
         with program.graph.inserting_before(node):
-            moved = program.graph.call_function(_aten.add.Tensor, (moved, shift))
+            made.append(program.graph.call_function(_aten.add.Tensor, (made[-1], shift)))
     with program.graph.inserting_before(node):
-        result = program.graph.call_function(_aten.reshape.default, (moved, [batch, group.channels, *group.output]))
-    for made in (rows, moved, result):
-        made.meta = {key: value for key, value in node.meta.items() if key != "val"}
-    return result
+        shape = [batch, group.channels, *group.output]
+        made.append(program.graph.call_function(_aten.reshape.default, (made[-1], shape)))
+    for each in made[:-1]:
+        each.meta = {key: value for key, value in node.meta.items() if key != "val"}
+    made[-1].meta = dict(node.meta)
+    return made[-1]
 
 
 def chain_matrix(program: Program, chain: tuple[StepSite, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
