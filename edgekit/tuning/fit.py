@@ -12,8 +12,8 @@ from edgekit.tuning.words import RATIO, CandidateCost, KernelChoice
 def fitted(choices: Sequence[KernelChoice], spare_bytes: int) -> list[KernelChoice]:
     """Choices whose constants together are at most so much larger than as trained.
 
-    One group after another takes a form with smaller constants, always the change that costs least time for each byte of
-    those that have to go; what it saves beyond them is worth nothing.
+    One group after another takes a form with smaller constants, always the change that costs least time for each byte
+    that has to go; what it saves beyond these is worth nothing.
 
     Raises:
         BudgetError: Even the smallest forms are too large.
