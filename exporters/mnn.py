@@ -5,7 +5,7 @@ identifier that the converter draws at random is replaced by one of the content.
 
 What the converter of 3.6 changes without a word, and how it is kept from it:
 
-    ReduceL2, ReduceL1    reduce other axes than those asked for    the pass `plain-norm`
+    ReduceL2, ReduceL1    reduce all axes, whichever are asked for  the pass `plain-norm`
     Gelu                  becomes its approximation by tanh         opset 18 has none, and the pass `sigmoid-gelu`
     x (Erf(c x) + 1) / 2  the same                                  the pass `whole-gelu`
 

@@ -24,7 +24,7 @@ class Inbox:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._pending = b""
-        self._heard = time.monotonic()
+        self._silence = 0.0
 
     def line(self, wait_s: float, also: tuple[int, ...] = ()) -> bytes | None:
         """The next line, or None when there is none yet.
@@ -67,12 +67,15 @@ class Inbox:
             self._read(ROOM_SECONDS, ())
 
     def _read(self, wait_s: float, also: tuple[int, ...]) -> None:
+        began = time.monotonic()
         ready, _, _ = select.select([self._descriptor, *also], [], [], wait_s)
         if self._descriptor in ready:
             content = os.read(self._descriptor, CHUNK)
             if not content:
                 raise HostGoneError("the link was cut")
-            self._heard = time.monotonic()
+            self._silence = 0.0
             self._pending += content
-        elif time.monotonic() - self._heard > SILENCE_SECONDS:
+            return
+        self._silence += min(time.monotonic() - began, wait_s)  # a machine that sleeps meanwhile is not silent
+        if self._silence > SILENCE_SECONDS:
             raise HostGoneError(f"nothing was heard for {SILENCE_SECONDS:g} s")

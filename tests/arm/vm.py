@@ -188,7 +188,7 @@ class Board:
     def sh(self, script: str) -> str:
         """What a script prints that root runs on the board."""
         command = [*shlex.split(self.client()), "-p", str(self.port), "root@127.0.0.1", script]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
 
     def tell_qemu(self, command: str) -> None:
         """Gives qemu's monitor a command, such as `set_link n off`."""

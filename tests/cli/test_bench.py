@@ -85,6 +85,10 @@ def test_alone_it_takes_the_newest_bundle(run: Run, bundle: Path) -> None:
         manifest = json.loads((bundle / MANIFEST).read_text())
         (folder / MANIFEST).write_text(json.dumps({**manifest, "created": created}))
     (Path("edgekit-out") / "no-bundle").mkdir()
+    for name, more in (("ancient", {"created": "2020-01-01T00:00:00+00:00"}), ("undated", {})):
+        (Path("edgekit-out") / name).mkdir()
+        manifest = {"schema_version": 1, "edgekit_version": "0", **more}
+        (Path("edgekit-out") / name / MANIFEST).write_text(json.dumps(manifest))
 
     result = run("bench", *BRIEF, "--no-memory")
 

@@ -19,7 +19,8 @@ from edgekit.runners import load
 from edgekit.runners.base import Profile, Runner
 
 Artifact = Callable[[str], tuple[Candidate, ...]]
-FORMATS = pytest.mark.parametrize("name", EXPORTERS)
+UNPROFILED = ("mnn", "ncnn")
+FORMATS = pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in UNPROFILED])
 RUNS = 3
 
 LAYERS = {
@@ -72,6 +73,12 @@ def test_every_layer_of_the_file_is_there(name: str, tiny_artifact: Artifact) ->
     layers = sum(node.kind in kinds.split("|") for node in graph.nodes.values())
     assert layers > 20
     assert sum(operator.kind.startswith(kernels) for operator in found.operators) == layers
+
+
+@pytest.mark.parametrize("name", UNPROFILED)
+def test_a_runtime_without_a_profiler_says_so(name: str, tiny_artifact: Artifact) -> None:
+    with opened(name, tiny_artifact) as runner, pytest.raises(EnvironmentProblemError, match="has no profiler"):
+        runner.profile({"input": image()}, 1)
 
 
 @FORMATS

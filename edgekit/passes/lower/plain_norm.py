@@ -3,8 +3,8 @@
     linalg_vector_norm(x, 2, dim, keepdim)  ->  sqrt(sum(x * x, dim, keepdim))      likewise norm
     linalg_vector_norm(x, 1, dim, keepdim)  ->  sum(abs(x), dim, keepdim)
 
-For MNN 3.6, which converts ReduceL2 and ReduceL1 without a word into a norm over other axes than those asked for (it
-does not know that since opset 18 they are an input): values several times too large, and the network is destroyed.
+For MNN 3.6, which converts ReduceL2 and ReduceL1 without a word into a norm over all axes, whichever are asked for: it
+does not know that from opset 18 on they are an input. Values are several times too large, and the network is destroyed.
 
 Rule: the order is 2 or 1, and no other type is asked for.
 """
