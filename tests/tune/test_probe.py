@@ -13,7 +13,6 @@ from tests.kernels import GROUPS, TORUS
 from tests.passes.materialising import image
 
 ZOO = kernel_zoo.groups()
-WORTH = [found for name, found in GROUPS.items()]
 
 
 def groups(of: KernelGroup) -> list[KernelGroup]:
@@ -38,7 +37,8 @@ def test_every_test_network_of_the_zoo_holds_its_group(found: KernelGroup) -> No
 
 def test_the_zoo_has_every_group_once_and_each_can_be_written_in_several_ways() -> None:
     assert len(set(ZOO)) == len({str(found) for found in ZOO}) == len(ZOO)
-    assert all(len(candidates(found)) > 1 for found in ZOO if max(found.steps[0].taps) > 5)
+    fixed = [found for found in ZOO if len(candidates(found)) == 1]
+    assert {max(found.steps[0].taps) for found in fixed} == {5, 29, 31}  # their matrices would be too large
     assert {form for found in ZOO for way in candidates(found).values() for form in way.forms} == {
         *("depthwise", "toeplitz", "pieces", "rows", "dense", "matmul"),
     }
