@@ -1,7 +1,8 @@
 """MNN, through ONNX and MNN's compiled converter (see `mnn_converter`).
 
-Names, shapes and edgekit's metadata are in the file's `bizCode`, as JSON; `Module.getInfo()` gives it back. The
-identifier that the converter draws at random is replaced by one of the content.
+Names, shapes and edgekit's metadata are in the file's `bizCode`, as JSON; `Module.getInfo()` gives it back. An
+operator's name is the path of its module, `/` and a name; those of the network's outputs have theirs, so that their
+modules are in the JSON as well. The identifier that the converter draws at random is replaced by one of the content.
 
 What the converter of 3.6 changes without a word, and how it is kept from it:
 
@@ -11,6 +12,7 @@ What the converter of 3.6 changes without a word, and how it is kept from it:
 """
 
 import hashlib
+import json
 import re
 import tempfile
 import uuid
@@ -21,7 +23,7 @@ import onnx
 
 from edgekit.errors import ConverterError
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.onnx_graph import to_graph
+from edgekit.exporters.onnx_graph import MODULE_KEY, to_graph
 from edgekit.exporters.process import Finished, run_script
 from edgekit.program import Program
 
@@ -42,10 +44,11 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     """Writes `<stem>.mnn`, constants in float32."""
     graph = to_graph(program, spec, OPSET)
     refuse_wrong(graph)
+    described = json.dumps(json.loads(spec.described()) | {"modules": name_by_module(graph)}, sort_keys=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source, result = Path(scratch, _SOURCE), Path(scratch, _RESULT)
         source.write_bytes(graph.SerializeToString(deterministic=True))
-        arguments = ["-f", "ONNX", "--modelFile", _SOURCE, "--MNNModel", _RESULT, "--bizCode", spec.described()]
+        arguments = ["-f", "ONNX", "--modelFile", _SOURCE, "--MNNModel", _RESULT, "--bizCode", described]
         done = run_script(CONVERTER, arguments, Path(scratch))
         if done.status or not result.is_file():
             raise ConverterError(f"MNN could not convert the program: {reason(done)}")
@@ -53,6 +56,24 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     path = folder / f"{stem}.mnn"
     path.write_bytes(content)
     return (Candidate((path,), "flatbuffer", (SETTINGS,)),)
+
+
+def name_by_module(graph: onnx.ModelProto) -> dict[str, str]:
+    """Puts the path of the module before the name of every value inside, and gives back those of the outputs."""
+    ports = {port.name for port in (*graph.graph.input, *graph.graph.output)}
+    paths = {value: module_path(node) for node in graph.graph.node for value in node.output}
+    names = {value: f"{path}/{value}" for value, path in paths.items() if value not in ports}
+    for node in graph.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    for value in graph.graph.value_info:
+        value.name = names.get(value.name, value.name)
+    return {value: path for value, path in paths.items() if value in ports}
+
+
+def module_path(node: onnx.NodeProto) -> str:
+    """The path of the module a node came from; "" for the outermost."""
+    return next((entry.value for entry in node.metadata_props if entry.key == MODULE_KEY), "")
 
 
 def refuse_wrong(graph: onnx.ModelProto) -> None:

@@ -27,6 +27,8 @@ LAYERS = {
     "openvino": ("Convolution|GroupConvolution", ("Convolution", "GroupConvolution")),
     "tflite": ("CONV_2D|DEPTHWISE_CONV_2D|FULLY_CONNECTED", ("Convolution", "Fully Connected")),
     "pt2": ("conv2d", ("aten::conv2d",)),
+    "mnn": ("Convolution|ConvolutionDepthwise", ("Convolution",)),
+    "ncnn": ("Convolution|ConvolutionDepthWise", ("Convolution",)),
 }
 """Layers as the file calls them, and how the runtime's kernels for them begin."""
 
@@ -71,7 +73,9 @@ def test_every_layer_of_the_file_is_there(name: str, tiny_artifact: Artifact) ->
     kinds, kernels = LAYERS[name]
     layers = sum(node.kind in kinds.split("|") for node in graph.nodes.values())
     assert layers > 20
-    assert sum(operator.kind.startswith(kernels) for operator in found.operators) == layers
+    made = sum(operator.kind.startswith(kernels) for operator in found.operators)
+    # ONNX Runtime makes convolutions of scales too.
+    assert made >= layers if name == "onnx" else made == layers
 
 
 @FORMATS
