@@ -16,11 +16,15 @@ A group as a whole may be written as one kernel (`dense`), or as one matrix betw
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Pair = tuple[int, int]
+
+_Side = Annotated[int, Meta(ge=1)]
+_Sides = tuple[_Side, _Side]
+_Extra = Annotated[int, Meta(ge=0)]
 
 Kind = Literal["line", "plane"]
 
@@ -53,11 +57,11 @@ class KernelStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
         bias: Whether it has one.
     """
 
-    taps: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    wrap: tuple[int, int, int, int] = (0, 0, 0, 0)
+    taps: _Sides
+    stride: _Sides = (1, 1)
+    padding: tuple[_Extra, _Extra] = (0, 0)
+    dilation: _Sides = (1, 1)
+    wrap: tuple[_Extra, _Extra, _Extra, _Extra] = (0, 0, 0, 0)
     bias: bool = False
 
     @property
@@ -90,27 +94,48 @@ class KernelStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _pair(length // stride + 1 for length, stride in zip(slid, self.stride, strict=True))
 
     def __str__(self) -> str:
-        """`111x1`, with what differs from a zero-padded convolution that keeps the size: `13x1 circular`, `3x3 /2`."""
+        """`111x1`, with what differs from a zero-padded convolution that keeps the size: `13x1 circular`, `3x3 /2x2`.
+
+        No two convolutions have the same name.
+        """
         words = [_text(self.taps)]
-        words += ["circular"] if any(self.wrap) else []
+        words += self._circular()
         words += [f"/{_text(self.stride)}"] if self.stride != (1, 1) else []
         words += [f"dilated {_text(self.dilation)}"] if self.dilation != (1, 1) else []
-        keeps = _pair((reach - 1) // 2 for reach in self.reach)
-        words += [f"padded {_text(self.padding)}"] if self.padding != keeps and not any(self.wrap) else []
+        keeps = (0, 0) if any(self.wrap) else _pair((reach - 1) // 2 for reach in self.reach)
+        words += [f"padded {_text(self.padding)}"] if self.padding != keeps else []
+        words += ["biased"] if self.bias else []
         return " ".join(words)
+
+    def _circular(self) -> list[str]:
+        """Nothing, `circular` where all of the map is repeated behind it that the kernel needs, or what is repeated."""
+        behind = all(self.wraps(axis) in ((0, 0), (0, self.reach[axis] - 1)) for axis in (0, 1))
+        if not any(self.wrap):
+            return []
+        return ["circular"] if behind else ["circular " + "-".join(map(str, self.wrap))]
 
 
 class KernelGroup(Struct, frozen=True, kw_only=True):
     """Chains of depthwise convolutions over one map of (channels, *size), whose results are added."""
 
-    channels: int
-    size: Pair
+    channels: _Side
+    size: _Sides
     chains: tuple[tuple[KernelStep, ...], ...]
 
     @property
     def steps(self) -> tuple[KernelStep, ...]:
         """Every convolution, chain by chain."""
         return tuple(step for chain in self.chains for step in chain)
+
+    @property
+    def biased(self) -> bool:
+        """Whether it adds a constant."""
+        return any(step.bias for step in self.steps)
+
+    @property
+    def biased_inside(self) -> bool:
+        """Whether what it adds is convolved, and so is not the same everywhere once a kernel has met the border."""
+        return any(step.bias for chain in self.chains for step in chain[:-1])
 
     @property
     def output(self) -> Pair:
@@ -152,7 +177,7 @@ def candidates(group: KernelGroup) -> dict[str, Candidate]:
     kinds = [kind for kind in KINDS if any(step.kind == kind for step in group.steps)]
     found = {}
     for chosen in product(*(forms[kind] for kind in kinds)):
-        of_kinds = dict(zip(kinds, chosen, strict=True))
+        of_kinds: dict[Kind, str] = dict(zip(kinds, chosen, strict=True))
         name = DEPTHWISE if set(chosen) == {DEPTHWISE} else " + ".join(chosen)
         found[name] = Candidate(kinds=of_kinds, whole=None, bytes=separate_bytes(group, of_kinds))
     for name, needed in whole_forms(group):
@@ -226,10 +251,11 @@ def why_not_pieces(step: KernelStep) -> str | None:
 def whole_forms(group: KernelGroup) -> Iterator[tuple[str, int]]:
     """The forms a group has as a whole, with the bytes of their constants."""
     if merges(group):
-        yield DENSE, group.channels * prod(merged_taps(group)) * FLOAT_BYTES
+        yield DENSE, group.channels * (prod(merged_taps(group)) + group.biased) * FLOAT_BYTES
     needed = matrix_bytes(group.channels, prod(group.size), prod(group.output))
     if needed <= MOST_MATMUL_BYTES:
-        yield MATMUL, needed
+        added = prod(group.output) if group.biased_inside else int(group.biased)
+        yield MATMUL, needed + group.channels * added * FLOAT_BYTES
 
 
 def merges(group: KernelGroup) -> bool:
@@ -240,8 +266,8 @@ def merges(group: KernelGroup) -> bool:
     """
     if len(group.steps) < 2 or any(step.stride != (1, 1) or any(step.wrap) for step in group.steps):
         return False
-    if any(step.bias for chain in group.chains for step in chain[:-1]):
-        return False  # what a bias adds is not the same everywhere once another kernel has met the border
+    if group.biased_inside:
+        return False
     crossing = all(sum(step.reach[axis] > 1 for step in chain) <= 1 for chain in group.chains for axis in (0, 1))
     return crossing and all(2 * step.padding[axis] == step.reach[axis] - 1 for step in group.steps for axis in (0, 1))
 
@@ -251,31 +277,32 @@ def merged_taps(group: KernelGroup) -> Pair:
     return _pair(max(step.reach[axis] for step in group.steps) for axis in (0, 1))
 
 
-def forms_of_steps(group: KernelGroup, forms: Mapping[Kind, str]) -> dict[KernelStep, str]:
+def forms_of_steps(group: KernelGroup, forms: Mapping[Kind, str]) -> tuple[str, ...]:
     """The form of every convolution, given that of its kind; one that has no such form stays depthwise."""
-    found = {}
+    found = []
     for step, size, result in places(group):
         form = forms[step.kind]
         lacks = (form == PIECES and why_not_pieces(step)) or (
             form == ROWS and why_not_rows(step, row_bytes(group.channels, step, size, result))
         )
-        found[step] = DEPTHWISE if lacks else form
-    return found
+        found.append(DEPTHWISE if lacks else form)
+    return tuple(found)
 
 
 def separate_bytes(group: KernelGroup, forms: Mapping[Kind, str]) -> int:
     """Bytes of the constants where every convolution is written by itself."""
-    written = forms_of_steps(group, forms)
-    return sum(step_bytes(group.channels, step, size, result, written[step]) for step, size, result in places(group))
+    written = zip(places(group), forms_of_steps(group, forms), strict=True)
+    return sum(step_bytes(group.channels, *place, form) for place, form in written)
 
 
 def step_bytes(channels: int, step: KernelStep, size: Pair, result: Pair, form: str) -> int:
     """Bytes of one convolution's constants in a form."""
+    bias = channels * step.bias * FLOAT_BYTES
     if form == TOEPLITZ and step.axis is not None:
-        return matrix_bytes(channels, size[step.axis], result[step.axis])
+        return bias + matrix_bytes(channels, size[step.axis], result[step.axis])
     if form == ROWS:
-        return row_bytes(channels, step, size, result)
-    return channels * prod(step.taps) * FLOAT_BYTES
+        return bias + row_bytes(channels, step, size, result)
+    return bias + channels * prod(step.taps) * FLOAT_BYTES
 
 
 def row_bytes(channels: int, step: KernelStep, size: Pair, result: Pair) -> int:

@@ -249,8 +249,8 @@ def artifact_stage(
 def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network") -> Member:
     """One artifact, within the size asked for.
 
-    How much a format adds to the constants shows only in the file: what is too large is written once more, with that
-    much less for them.
+    How much a format adds to the constants shows only in the file: what is too large is written again, with that much
+    less for them.
 
     Raises:
         ParityError: No candidate is the same network.
@@ -258,15 +258,14 @@ def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, ne
     """
     most = plan.request.max_bytes
     member = write_artifact(plan, exporter, folder, clock, network, most)
-    if most is None or artifact_bytes(member) <= most:
-        return member
-    beside_constants = artifact_bytes(member) - FLOAT_BYTES * member.program.parameters
-    member = write_artifact(plan, exporter, folder, clock, network, most - beside_constants)
-    if (over := artifact_bytes(member) - most) > 0:
-        raise BudgetError(
-            f"The {exporter.format} artifact is {over:,} bytes above --max-size, with its kernels in the smallest "
-            "form. Allow more, or choose a smaller model. Nothing was published."
-        )
+    while most is not None and (over := artifact_bytes(member) - most) > 0:
+        before = member.program.parameters
+        member = write_artifact(plan, exporter, folder, clock, network, FLOAT_BYTES * before - over)
+        if member.program.parameters >= before:  # the format has no forms to choose from
+            raise BudgetError(
+                f"The {exporter.format} artifact is {over:,} bytes above --max-size. Allow more, or choose a smaller "
+                "model. Nothing was published."
+            )
     return member
 
 

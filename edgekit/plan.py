@@ -90,8 +90,8 @@ class Plan:
         key = stage_key("network", source_hash(), tool_versions(_NETWORK_PACKAGES), self.metadata, fusing, named)
         keys = {
             entry.format: stage_key(
-                *("artifact", key, entry.format, tool_versions(entry.packages)),
-                *(self.tuning.identity(entry.runtime), self.request.lowering, self.request.max_bytes),
+                *("artifact", key, entry.format, tool_versions(entry.packages), self.tuning.identity(entry.runtime)),
+                *(place(load_board(self.request.target), entry), self.request.lowering, self.request.max_bytes),
             )
             for entry in self.exporters
         }

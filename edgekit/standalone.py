@@ -50,10 +50,14 @@ def as_module(
     for node in program.graph.nodes:
         if node.op == "output":
             continue
+        if node in arguments:
+            # Not a copy with another target: its code would be `x = y`, and overwrite an input that is called x.
+            copies[node] = graph.placeholder(arguments[node])
+            copies[node].meta = plain_metadata(node)
+            continue
         copy = copies[node] = graph.node_copy(node, lambda used: copies[used])
         if node.op == "get_attr":
             copy.target = places[str(node.target)]
-        copy.target = arguments.get(node, copy.target)
         copy.meta = plain_metadata(node)
     returned = program.graph.output_node().args[0]
     results = [copies[node] for node in (returned if isinstance(returned, (list, tuple)) else (returned,))]  # type: ignore[index]

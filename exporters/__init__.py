@@ -67,7 +67,7 @@ EXPORTERS: Mapping[str, Exporter] = {
             runtime="mnn",
             suffixes=(".mnn",),
             module="edgekit.exporters.mnn",
-            packages=("MNN", "onnx", "onnxscript"),
+            packages=("mnn", "onnx", "onnxscript"),
             extra="mnn",
         ),
         Exporter(

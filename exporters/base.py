@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from edgekit.artifact import TensorSpec
@@ -31,13 +32,14 @@ class ExportSpec:
 
         return tuple(torch.zeros(spec.shape) for spec in self.inputs)
 
-    def described(self) -> str:
-        """Names, shapes and metadata as one line of ASCII, for formats that have one place for all of it."""
+    def described(self, settings: Mapping[str, int] = MappingProxyType({})) -> str:
+        """Names, shapes, metadata and settings of the runtime as one line of ASCII, for formats without a place."""
         ports = {
             side: [{"name": each.name, "shape": each.shape} for each in specs]
             for side, specs in (("inputs", self.inputs), ("outputs", self.outputs))
         }
-        return json.dumps({**ports, "metadata": dict(self.metadata)}, sort_keys=True, separators=(",", ":"))
+        described = {**ports, "metadata": dict(self.metadata), "settings": dict(settings)}
+        return json.dumps(described, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

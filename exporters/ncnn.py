@@ -3,13 +3,21 @@
 Blobs are named after the network's inputs and outputs. The format has no place for metadata, but ncnn reads as many
 lines as the second line says there are layers: names, shapes and metadata follow as a last line, `# edgekit {...}`.
 
+The candidates differ in settings for the runtime only, which the description holds. Winograd's algorithm, ncnn's own
+choice for 3x3 convolutions, rounds more than a direct convolution does, with large tiles most; some deep networks miss
+the gate with it. ParNet-S takes 1.15 times as long with small tiles, and 1.9 times without.
+
 pnnx ends well whatever it wrote, also when ncnn lacks a layer. So its file is searched for such layers, and the rest
 is loaded and run once (see `ncnn_trial`) before it counts as converted. ncnn has no batch axis, and every other kind of
 rounding than float32 is asked of pnnx (`fp16=0`) and of ncnn in so many words.
 """
 
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import ncnn
 import pnnx
@@ -21,14 +29,26 @@ from edgekit.exporters.process import Finished, run, run_script
 from edgekit.program import Program
 from edgekit.standalone import as_module
 
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
+
 MARK = "# edgekit "
 """Before the description, on the last line of the `.param` file."""
 
-SETTINGS = (
-    "load with use_fp16_packed, use_fp16_storage, use_fp16_arithmetic and use_bf16_storage off, or ncnn may halve"
+FLOAT32 = "load with use_fp16_packed, use_fp16_storage, use_fp16_arithmetic and use_bf16_storage off, for float32"
+
+SETTINGS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "any tiles": {},
+        "small tiles": {"use_winograd43_convolution": 0, "use_winograd63_convolution": 0},
+        "no Winograd": {"use_winograd_convolution": 0},
+    }
 )
+"""Options of `ncnn.Net` that a network may need, the fastest first."""
 
 TRIAL = Path(__file__).with_name("ncnn_trial.py")
+
+LAYERS, WEIGHTS = "net.param", "net.bin"
+"""What pnnx writes, in a folder of its own."""
 
 _HEADER_LINES = 2
 _ADVICE = "Write that in other operators in the model, or choose other formats with --format."
@@ -43,15 +63,23 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     refuse_batches(spec)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
-        converted = convert(program, spec, scratch)
-        param = named(converted.read_text().splitlines(), spec)
-        refuse_unknown(param)
-        converted.write_text("\n".join([*param, MARK + spec.described(), ""]))
-        try_out(spec, scratch)
-        files = tuple(folder / f"{stem}{suffix}" for suffix in (".ncnn.param", ".ncnn.bin"))
-        for made, file in zip(("net.param", "net.bin"), files, strict=True):
-            (scratch / made).rename(file)
-    return (Candidate(files, "layers", (SETTINGS,)),)
+        layers = named(convert(program, spec, scratch).read_text().splitlines(), spec)
+        refuse_unknown(layers)
+        try_out(spec, scratch, layers)
+        stems = (stem, *(f"{stem}.{index}" for index in range(1, len(SETTINGS))))
+        return tuple(
+            _candidate(layers, spec, scratch / WEIGHTS, folder / place, label)
+            for place, label in zip(stems, SETTINGS, strict=True)
+        )
+
+
+def _candidate(layers: list[str], spec: ExportSpec, weights: Path, place: Path, label: str) -> Candidate:
+    """Writes the network with the description of one set of settings."""
+    param, copy = (place.with_name(f"{place.name}{suffix}") for suffix in (".ncnn.param", ".ncnn.bin"))
+    param.write_text("\n".join([*layers, MARK + spec.described(SETTINGS[label]), ""]))
+    shutil.copyfile(weights, copy)
+    notes = tuple(f"set {option} to false" for option in SETTINGS[label])
+    return Candidate((param, copy), label, (FLOAT32, *notes))
 
 
 def refuse_batches(spec: ExportSpec) -> None:
@@ -77,14 +105,14 @@ def convert(program: Program, spec: ExportSpec, scratch: Path) -> Path:
     module = as_module(program, [each.name for each in spec.inputs], trainable=False)
     try:
         with torch.no_grad():
-            traced = torch.jit.trace(module, spec.examples(), check_trace=False)  # type: ignore[no-untyped-call]
+            traced: Any = torch.jit.trace(module, spec.examples(), check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(scratch / "net.pt"))
     except Exception as error:
         raise ConverterError(f"torch.jit could not trace the program: {first_line(root_cause(error))}") from error
     shapes = ",".join(f"[{','.join(map(str, each.shape))}]f32" for each in spec.inputs)
-    arguments = [f"inputshape={shapes}", "fp16=0", "ncnnparam=net.param", "ncnnbin=net.bin"]
+    arguments = [f"inputshape={shapes}", "fp16=0", f"ncnnparam={LAYERS}", f"ncnnbin={WEIGHTS}"]
     done = run([pnnx.EXEC_PATH, "net.pt", *arguments], scratch)
-    param = scratch / "net.param"
+    param = scratch / LAYERS
     if done.status or not param.is_file():
         raise ConverterError(f"pnnx could not convert the program: {last_line(done)}. {_ADVICE}")
     return param
@@ -116,29 +144,29 @@ def _renamed(line: str, names: dict[str, str]) -> str:
     return " ".join([f"{kind:<24} {name:<24} {inputs} {outputs}", *blobs, *rest[count:]])
 
 
-def refuse_unknown(param: list[str]) -> None:
+def refuse_unknown(layers: list[str]) -> None:
     """Refuses layers that ncnn does not have.
 
     Raises:
         ConverterError: There are such, named as pnnx calls them.
     """
-    kinds = dict.fromkeys(line.split()[0] for line in param[_HEADER_LINES:])
-    unknown = [kind for kind in kinds if ncnn.layer_to_index(kind) < 0]
+    kinds = dict.fromkeys(line.split()[0] for line in layers[_HEADER_LINES:])
+    unknown = [kind for kind in kinds if _ncnn.layer_to_index(kind) < 0]
     if unknown:
         raise ConverterError(f"ncnn has no layer for {', '.join(unknown)}, which pnnx left in its file. {_ADVICE}")
 
 
-def try_out(spec: ExportSpec, scratch: Path) -> None:
+def try_out(spec: ExportSpec, scratch: Path, layers: list[str]) -> None:
     """Runs the network once.
 
     Raises:
         ConverterError: ncnn does not load it, or crashes.
     """
-    done = run_script(TRIAL, ["net.param", "net.bin", spec.described()], scratch)
+    (scratch / LAYERS).write_text("\n".join([*layers, ""]))
+    done = run_script(TRIAL, [LAYERS, WEIGHTS, spec.described()], scratch)
     if done.status:
-        raise ConverterError(
-            f"ncnn cannot run what pnnx made of the program: {done.crash or last_line(done)}. {_ADVICE}"
-        )
+        why = f"it crashes with {done.crash}" if done.crash else last_line(done)
+        raise ConverterError(f"ncnn cannot run what pnnx made of the program: {why}. {_ADVICE}")
 
 
 def last_line(done: Finished) -> str:

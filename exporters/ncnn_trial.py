@@ -6,15 +6,18 @@ every output came out, and the last line printed why not.
 
 import json
 import sys
+from typing import Any
 
 import ncnn
 import numpy as np
+
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
 
 
 def problem(param: str, weights: str, description: str) -> str | None:
     """What keeps the network from running, in ncnn's terms; None when nothing does."""
     ports = json.loads(description)
-    net = ncnn.Net()
+    net = _ncnn.Net()
     net.opt.use_vulkan_compute = False
     net.opt.num_threads = 1
     if net.load_param(param) or net.load_model(weights):
@@ -22,7 +25,7 @@ def problem(param: str, weights: str, description: str) -> str | None:
     extractor = net.create_extractor()
     images = [np.zeros(port["shape"][1:], np.float32) for port in ports["inputs"]]
     for port, image in zip(ports["inputs"], images, strict=True):
-        if extractor.input(port["name"], ncnn.Mat(image)):
+        if extractor.input(port["name"], _ncnn.Mat(image)):
             return f"it has no input {port['name']}"
     for port in ports["outputs"]:
         status, found = extractor.extract(port["name"])

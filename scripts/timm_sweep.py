@@ -214,7 +214,19 @@ def document(rows: Iterable[Row], formats: tuple[str, ...], command: str) -> str
 
 def versions() -> str:
     """Everything that decides the numbers."""
-    packages = ("edgekit", "timm", "torch", "onnx", "onnxruntime", "onnxscript", "openvino", "litert-torch")
+    packages = (
+        "edgekit",
+        "timm",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "openvino",
+        "litert-torch",
+        "mnn",
+        "ncnn",
+        "pnnx",
+    )
     return ", ".join(f"{name} {version(name)}" for name in packages if installed(name))
 
 
@@ -254,7 +266,9 @@ def chosen_names(only: list[str] | None, sample: int | None) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--format", dest="formats", action="append", help="onnx, openvino or tflite; repeatable")
+    parser.add_argument(
+        "--format", dest="formats", action="append", help="onnx, openvino, tflite, mnn or ncnn; repeatable"
+    )
     parser.add_argument("--sample", type=int, help="only this many")
     parser.add_argument("--only", action="append", help="only this architecture; repeatable")
     parser.add_argument("--native", action="store_true", help="at each architecture's own input size")

@@ -31,7 +31,8 @@ class AdbShell:
         return ["adb", "-s", self.address.name, "shell", "-T", python_script(arguments)]
 
     def explain(self, complaints: str) -> str:
+        own = [line for line in complaints.splitlines() if line.startswith(("error:", "adb:"))]
         for sign, meaning in EXPLANATIONS:
-            if complaints.startswith(("error:", "adb:")) and sign in complaints:
+            if own and sign in own[-1]:
                 return f"{self.address.text} {meaning}."
         return told(self.address, complaints)

@@ -1,6 +1,7 @@
 """What a runner says, event by event, put together to a record."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ class Answer:
     failed: dict[int, Failure] = field(default_factory=dict)
     samples: dict[int, list[float]] = field(default_factory=dict)
     counts: dict[int, tuple[Count, ...]] = field(default_factory=dict)
+    busy_with: str = "starting"
 
     def take(self, event: dict[str, Any]) -> None:
         """Takes one event; those that only show progress are passed over.
@@ -45,12 +47,15 @@ class Answer:
         match event["event"]:
             case "begun":
                 self.begun = event
+            case "loading":
+                self.busy_with = f"loading and trying {self.job.tasks[event['task']].key}"
             case "loaded":
                 self.loaded[event["task"]] = msgspec.convert(event, _Loaded)
             case "failed":
                 self.failed[event["task"]] = msgspec.convert(event, Failure)
-            case "round":
-                for task, milliseconds in event["ms"]:
+            case "rounds":
+                self.busy_with = f"round {event['done'] + 1} of {self.job.repeats}"
+                for task, milliseconds in chain.from_iterable(event["ms"]):
                     self.samples.setdefault(task, []).append(milliseconds)
             case "done":
                 self.done = event

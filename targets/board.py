@@ -42,7 +42,7 @@ class RuntimeSupport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     runtime: str
-    format: Literal["onnx", "openvino", "tflite"]
+    format: Literal["onnx", "openvino", "tflite", "mnn", "ncnn"]
     architectures: tuple[Literal["armv7l", "aarch64", "x86_64"], ...]
     install: str
     version: str

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import msgspec
 
-from edgekit.errors import MisuseError
+from edgekit.errors import DeviceError, MisuseError
 from edgekit.targets.adb import AdbShell
 from edgekit.targets.address import Address, parse_address
 from edgekit.targets.answer import Answer
@@ -49,8 +49,17 @@ def open_device(address: str, progress: Progress = _silent) -> "Device":
         EnvironmentProblemError: This machine lacks what it takes to reach the device.
         DeviceError: The device cannot be reached.
     """
-    parsed = parse_address(address)
-    return Device(LINKS[parsed.kind](parsed, progress))
+    return Device(connect(parse_address(address), progress))
+
+
+def connect(address: Address, progress: Progress) -> Link:
+    """The connection under a device.
+
+    Raises:
+        EnvironmentProblemError: This machine lacks what it takes to reach the device.
+        DeviceError: The device cannot be reached.
+    """
+    return LINKS[address.kind](address, progress)
 
 
 class Device:
@@ -67,11 +76,6 @@ class Device:
         return self._link.address.text
 
     @property
-    def emulated(self) -> bool:
-        """Whether times and memory of it mean nothing."""
-        return self._link.emulated
-
-    @property
     def counts(self) -> bool:
         """Whether it can count instructions."""
         return self._link.counts
@@ -83,7 +87,7 @@ class Device:
             DeviceError: It does not answer.
         """
         (event,) = self._link.run("probe", order=Order(timeout_s=PROBE_SECONDS))
-        return self._facts(event["facts"])
+        return self.describe(event["facts"])
 
     def run(self, job: Job) -> Record:
         """Carries out a job.
@@ -101,12 +105,15 @@ class Device:
         marks = f"{folder}/marks" if job.measure == "instructions" else ""
         answer = Answer(job)
         order = Order(timeout_s=job.timeout_s, marks=marks, governor=job.governor)
-        for event in self._link.run("run", folder, "blobs", order=order):
-            answer.take(event)
+        try:
+            for event in self._link.run("run", folder, "blobs", order=order):
+                answer.take(event)
+        except DeviceError as error:
+            raise DeviceError(f"{error} It was busy with {answer.busy_with}.") from error
         if marks:
             answer.take_marks(self._link.fetch(marks).decode())
         results = self._link.fetch(f"{folder}/results") if job.outputs else b""
-        return answer.record(self._facts(answer.begun.get("facts")), results)
+        return answer.record(self.describe(answer.begun.get("facts")), results)
 
     def _send(self, job: Job) -> str:
         """Brings a job to the device, and tells in which folder it is."""
@@ -118,9 +125,11 @@ class Device:
         self._there |= set(blobs)
         return folder
 
-    def _facts(self, content: object) -> Facts:
-        described = {**msgspec.convert(content, dict[str, Any]), "address": self.address, "emulated": self.emulated}
-        return msgspec.convert(described, Facts)
+    def describe(self, content: object) -> Facts:
+        """What the runner says of the device, as this side knows it."""
+        described = msgspec.convert(content, dict[str, Any])
+        emulated = self._link.emulated or described["emulated"]
+        return msgspec.convert({**described, "address": self.address, "emulated": emulated}, Facts)
 
     def close(self) -> None:
         """Ends the session and removes what it left on the device."""

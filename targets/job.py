@@ -59,12 +59,13 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     Attributes:
         address: As it was given.
-        emulated: Whether a program stands in for the processor; then no time or memory of it means anything.
+        emulated: Whether a program stands in for the board; then no time or memory of it means anything.
         machine: Architecture in the words of `uname -m`; `bits` are those of its Python.
         model: The board's own name; "" where the system does not tell.
         processor: On ARM the implementer and part numbers, as in `/proc/cpuinfo`; elsewhere the model name.
         features: Vector and other features, in the words of `/proc/cpuinfo`.
         memory_kib: All of its memory; 0: unknown.
+        numpy: Its version; "" where there is none.
         runtimes: Version of every installed runtime, by distribution.
     """
 
@@ -80,6 +81,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     kernel: str
     libc: str
     python: str
+    numpy: str
     runtimes: dict[str, str]
 
 

@@ -1,5 +1,6 @@
 """How files and commands reach a device, and what comes back."""
 
+import math
 import subprocess
 import tempfile
 import threading
@@ -20,6 +21,8 @@ Progress = Callable[[str], None]
 """Gets a line for each thing that takes its time."""
 
 TAIL_LINES = 12
+SLICE_SECONDS = 0.25
+LAST_WORDS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +73,36 @@ class Link(Protocol):
 
 
 @contextmanager
-def watched(process: "subprocess.Popen[bytes]", timeout_s: float) -> Iterator[threading.Event]:
-    """Kills a process after some seconds, and in any case at the end; the event tells whether time was up."""
-    expired = threading.Event()
+def limited(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[threading.Event]:
+    """Ends a process when the block takes too long; the event tells whether it did.
 
-    def expire() -> None:
+    Time in which this machine sleeps or stands still does not count: the limit is counted in slices.
+    """
+    finished, expired = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        for _ in range(math.ceil(seconds / SLICE_SECONDS)):
+            if finished.wait(SLICE_SECONDS):
+                return
         expired.set()
-        process.kill()
+        end_process(process)
 
-    timer = threading.Timer(timeout_s, expire)
-    timer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield expired
     finally:
-        timer.cancel()
-        if process.poll() is None:
-            process.kill()
+        finished.set()
+        watcher.join()
+
+
+def end_process(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process, the hard way when it does not go by itself."""
+    process.terminate()
+    try:
+        process.wait(LAST_WORDS_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
         process.wait()
 
 
@@ -100,12 +117,15 @@ def stream_events(address: Address, command: list[str], environment: Mapping[str
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
         )
         last = "nothing"
-        with watched(process, timeout_s) as expired:
-            for line in process.stdout or ():
-                event = decode_event(address, line)
-                last = str(event.get("event"))
-                yield event
-            code = process.wait()
+        try:
+            with limited(process, timeout_s) as expired:
+                for line in process.stdout or ():
+                    event = decode_event(address, line)
+                    last = str(event.get("event"))
+                    yield event
+                code = process.wait()
+        finally:
+            end_process(process)
         if expired.is_set():
             raise DeviceError(f"{address.text} did not finish within {timeout_s:g} s; its last sign of life: {last}.")
         if code:

@@ -36,7 +36,7 @@ class QemuLink:
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
-                path.symlink_to(content.absolute())
+                shutil.copyfile(content, path)  # it is sent once, and may be gone when the next job needs it again
             else:
                 path.write_bytes(content)
 

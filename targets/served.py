@@ -19,18 +19,29 @@ import msgspec
 from edgekit.errors import DeviceError
 from edgekit.targets.address import Address
 from edgekit.targets.archive import runner_archive
-from edgekit.targets.link import Content, Events, Order, Progress, decode_event, ending, tail
+from edgekit.targets.link import (
+    LAST_WORDS_SECONDS,
+    Content,
+    Events,
+    Order,
+    Progress,
+    decode_event,
+    end_process,
+    ending,
+    limited,
+    tail,
+)
 
 ANSWER_SECONDS = 30.0
 """How long a guard may take for what should take it no time."""
 
+UNPACK_SECONDS = 600.0
 SLOWEST_BYTES_PER_S = 50_000
 """A link that is slower than this is taken for dead."""
 
 BEAT_SECONDS = 10.0
 """How often the guard is told that this side lives; it waits for six times as long."""
 
-LAST_WORDS_SECONDS = 5.0
 CHUNK = 1 << 20
 
 
@@ -61,7 +72,6 @@ class ServedLink:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the link
         self._writing = threading.Lock()
         self._over = threading.Event()
-        self._expired = False
         self.address = shell.address
         runner = runner_archive()
         text = (resources.files("edgekit.targets.shipped") / "bootstrap.py").read_text(encoding="utf-8")
@@ -103,13 +113,26 @@ class ServedLink:
 
     def run(self, *arguments: str, order: Order) -> Events:
         if arguments == ("probe",):
-            with self._within(ANSWER_SECONDS):
-                self._command({"command": "probe"})
-                yield self._expect("probed")
+            yield self._ask({"command": "probe"}, "probed")
             return
+        alone = arguments[0] == "run"
         with self._within(order.timeout_s):
-            self._command({"command": "run", "arguments": arguments, "alone": True, "governor": order.governor})
+            self._command({"command": "run", "arguments": arguments, "alone": alone, "governor": order.governor})
             yield from self._worker_events()
+
+    def install(self, archive: Path) -> None:
+        """Brings packages to the device, where they stay after this session."""
+        self.push({archive.name: archive})
+        self._ask({"command": "install", "name": archive.name}, "installed", UNPACK_SECONDS)
+
+    def uninstall(self) -> None:
+        """Removes the packages that were ever installed there by edgekit."""
+        self._ask({"command": "uninstall"}, "uninstalled")
+
+    def _ask(self, command: Mapping[str, object], answer: str, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        with self._within(seconds):
+            self._command(command)
+            return self._expect(answer)
 
     def _worker_events(self) -> Events:
         """Events of the worker, until it ends; those of the guard are dealt with here."""
@@ -141,11 +164,9 @@ class ServedLink:
         with suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(ANSWER_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
         if self._process.stdout:
             self._process.stdout.close()
         self._complaints.close()
@@ -174,10 +195,7 @@ class ServedLink:
         """Why the connection is over, once it is."""
         with suppress(subprocess.TimeoutExpired):  # it has something to say, perhaps
             self._process.wait(LAST_WORDS_SECONDS)
-        self._process.kill()
-        self._process.wait()
-        if self._expired:
-            return f"{self.address.text} did not answer in time and was given up."
+        end_process(self._process)
         return self._shell.explain(tail(self._complaints))
 
     def _command(self, command: Mapping[str, object]) -> None:
@@ -211,17 +229,13 @@ class ServedLink:
     @contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
         """Gives the connection up when the block takes longer."""
-
-        def expire() -> None:
-            self._expired = True
-            self._process.kill()
-
-        timer = threading.Timer(seconds, expire)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+        with limited(self._process, seconds) as expired:
+            try:
+                yield
+            except DeviceError as error:
+                if expired.is_set():
+                    raise DeviceError(f"{self.address.text} did not answer in time and was given up.") from error
+                raise
 
 
 def _parts(content: Content) -> Iterator[bytes]:

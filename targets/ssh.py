@@ -37,7 +37,7 @@ EXPLANATIONS = (
     ("Could not resolve hostname", "is no name that this machine can resolve. Check the name, or your network"),
     (
         "Connection refused",
-        "is there, but nothing listens. Start an ssh server on it, or name its port: {address}:2222",
+        "is there, but nothing listens on that port. Start an ssh server on it, or give another port",
     ),
     ("No route to host", "cannot be reached. Is it switched on and in this network?"),
     ("timed out", "does not answer. Is it switched on and in this network?"),
@@ -69,7 +69,7 @@ class SshShell:
         return [*self._client, *OPTIONS, *port, "--", self._login, python_script(arguments)]
 
     def explain(self, complaints: str) -> str:
-        known = {"host": self._known_host, "login": self._login_text, "address": self.address.text}
+        known = {"host": self._known_host, "login": self._login_text}
         for sign, meaning in EXPLANATIONS:
             if sign in complaints:
                 return f"{self.address.text} {meaning.format(**known)}."

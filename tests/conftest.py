@@ -90,6 +90,22 @@ def write_artifact(network: Network, name: str, folder: Path) -> tuple[Candidate
     return export_program(network, program, name, folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a user has tuned decides in a test, nor in what tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_TUNING", str(tmp_path_factory.mktemp("tuning")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def tuning_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a test keeps what it tunes; made by whoever writes there."""
+    folder = tmp_path / "tuning"
+    monkeypatch.setenv("EDGEKIT_TUNING", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Network:
     """A whole network at 64 x 64, materialised."""

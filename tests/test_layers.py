@@ -100,7 +100,19 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-FRAMEWORKS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "openvino", "litert_torch", "ai_edge_litert")
+FRAMEWORKS = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "openvino",
+    "litert_torch",
+    "ai_edge_litert",
+    "MNN",
+    "ncnn",
+    "pnnx",
+)
 
 HELP_CPU_SECONDS = 0.150
 

@@ -19,6 +19,7 @@ from edgekit.check import check_bundle, conclude
 from edgekit.errors import ConverterError, EnvironmentProblemError, OutputError, ParityError
 from edgekit.exporters import EXPORTERS
 from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.network import Lowered
 from edgekit.pipeline import Clock, export, lacks_memory
 from edgekit.plan import Plan, Request, make_plan
 from edgekit.program import Program, constants, in_float64
@@ -225,7 +226,7 @@ def test_a_stage_that_goes_wrong_before_the_exporter_is_named(
     plan: Plan, cache: Path, prepared: list[str], monkeypatch: pytest.MonkeyPatch, exported: Exported, twin: Path
 ) -> None:
     program = off_by_a_hundredth(exported.network.proven.program)
-    monkeypatch.setattr("edgekit.network.lower", lambda network, runtime, precision: (program, ()))
+    monkeypatch.setattr("edgekit.network.lower", lambda *_: Lowered(program, (), ()))
 
     with pytest.raises(
         ParityError, match=r"It first diverges in stage 'lower for onnxruntime'\. Nothing was published"

@@ -128,7 +128,6 @@ OTHER_NETWORK: list[dict[str, Any]] = [
 
 SAME_NETWORK: list[dict[str, Any]] = [
     {},
-    {"target": "rk3288"},
     {"formats": ("onnx",)},
     {"out": Path("elsewhere")},
     {"shape": (1, 3, 224, 224)},
@@ -154,6 +153,19 @@ def test_another_network_has_another_key(checkpoint: Path) -> None:
 @pytest.mark.parametrize("changed", SAME_NETWORK, ids=lambda changed: ", ".join(changed) or "again")
 def test_the_same_network_has_the_same_key(changed: dict[str, Any], checkpoint: Path) -> None:
     assert keys(changed, checkpoint) == keys({}, checkpoint)
+
+
+def test_another_target_is_the_same_network_in_other_forms(checkpoint: Path) -> None:
+    network, artifact = keys({}, checkpoint)
+    elsewhere = keys({"target": "rk3288"}, checkpoint)
+    assert (elsewhere[0], elsewhere[1] == artifact) == (network, False)
+
+
+@pytest.mark.parametrize("changed", [{"lowering": ("toeplitz",)}, {"max_bytes": 40_000_000}], ids=", ".join)
+def test_what_is_asked_of_the_forms_is_another_artifact(changed: dict[str, Any], checkpoint: Path) -> None:
+    network, artifact = keys({}, checkpoint)
+    asked = keys(changed, checkpoint)
+    assert (asked[0], asked[1] == artifact) == (network, False)
 
 
 def test_a_checkpoint_is_known_by_its_content(checkpoint: Path, tmp_path: Path) -> None:
@@ -204,7 +216,7 @@ def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatc
         ({"model": "parcnetv2_x"}, UnknownNameError, r"Did you mean parcnetv2_xt or"),
         ({"model": "a\udcff.onnx"}, MisuseError, r"'a\\udcff\.onnx' is not UTF-8"),
         ({"target": "rk"}, UnknownNameError, r"no target named 'rk'"),
-        ({"formats": ("onnx", "mnn")}, UnknownNameError, r"no format named 'mnn'"),
+        ({"formats": ("onnx", "nnapi")}, UnknownNameError, r"no format named 'nnapi'"),
         ({"precision": "int8"}, UnknownNameError, r"no precision named 'int8'"),
         ({"shape": (1, 3, 2, 224)}, MisuseError, r"cannot take 2x224: .*Nearest that work: 1x3x3x224\."),
         ({"shape": (1, 4, 224, 224)}, MisuseError, r"Nx3xHxW"),

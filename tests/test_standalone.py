@@ -53,6 +53,14 @@ def test_several_inputs_and_outputs_keep_their_order(two: tuple[Two, Program]) -
     assert operator_counts(module) == operator_counts(two[1])
 
 
+def test_inputs_may_be_called_what_others_were(two: tuple[Two, Program]) -> None:
+    """Code that renames them one after the other, `left = right; right = left`, would lose one."""
+    module = as_module(two[1], ("right", "left"))
+    first, second = torch.randn(2, 1, 4)
+    for expected, found in zip(two[1](first, second), module(right=first, left=second), strict=True):
+        assert torch.equal(expected, found)
+
+
 def test_weights_are_parameters_and_the_modules_own(two: tuple[Two, Program]) -> None:
     model, program = two
     module = as_module(program)

@@ -13,7 +13,7 @@ from tests.timm_beside_torch import import_timm
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "timm_sweep.py"
 PAGE = SCRIPT.parents[1] / "benchmarks" / "timm_sweep.md"
-FORMATS = ("onnx", "openvino", "tflite")
+FORMATS = ("onnx", "openvino", "tflite", "mnn", "ncnn")
 SIDE = 64
 
 

@@ -3,6 +3,7 @@
     processor time, steal   /proc/stat
     own processor time      /proc/<pid>/stat of the measuring processes
     load, swap              /proc/loadavg, /proc/vmstat
+    quota of a container    /sys/fs/cgroup/cpu.stat
     clock, governor         /sys/devices/system/cpu/cpu*/cpufreq
     temperature             /sys/class/thermal/thermal_zone*
 
@@ -28,7 +29,10 @@ DEFAULT_TRIP_C = 80.0
 CPU_ZONES = re.compile(r"cpu|soc|pkg|core|big|little|cluster|package", re.IGNORECASE)
 """Names of zones the default holds for; of a battery or a radio it would mean nothing."""
 
-_KIBI = 1000
+FULL_CLOCK = 0.95
+"""From this share of its highest clock on a processor runs at full clock; governors step by more than 5 %."""
+
+_KILO = 1000
 """cpufreq counts in kHz."""
 
 
@@ -58,6 +62,7 @@ class Moment:
     stolen: float | None
     own: float | None
     swapped: int | None
+    throttled: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +94,13 @@ class Probe:
         self._proc = root / "proc"
         self._cpus = root / "sys/devices/system/cpu"
         self._thermal = root / "sys/class/thermal"
+        self._group = root / "sys/fs/cgroup"
         self._trips: dict[Path, float | None] = {}
 
     def moment(self, pids: Collection[int]) -> Moment:
         """The counters now; `pids` are the processes that measure."""
         busy, total, stolen = self._cpu_times()
-        return Moment(time.monotonic(), busy, total, stolen, self._own(pids), self._swapped())
+        return Moment(time.monotonic(), busy, total, stolen, self._own(pids), self._swapped(), self._throttled())
 
     def glance(self, affinity: Sequence[int] | None, threads: int) -> Glance:
         """Clocks and temperatures now, of the processors that so many threads use.
@@ -148,6 +154,11 @@ class Probe:
         counts = re.findall(r"^pswp(?:in|out) (\d+)$", _read(self._proc / "vmstat"), re.MULTILINE)
         return sum(map(int, counts)) if counts else None
 
+    def _throttled(self) -> float | None:
+        """Seconds the control group was kept waiting; the outermost one of a system has no quota and does not say."""
+        found = re.search(r"^throttled_usec (\d+)$", _read(self._group / "cpu.stat"), re.MULTILINE)
+        return 1e-6 * int(found[1]) if found else None
+
     def _folders(self) -> list[Path]:
         return sorted(self._cpus.glob("cpu[0-9]*"))
 
@@ -160,7 +171,7 @@ class Probe:
             highest = _number(folder / "cpufreq/base_frequency") or _number(folder / "cpufreq/cpuinfo_max_freq")
             now = _number(folder / "cpufreq/scaling_cur_freq")
             if now and highest:
-                found.append(Clock(now / _KIBI, highest / _KIBI))
+                found.append(Clock(now / _KILO, highest / _KILO))
         return found
 
     def _zones(self) -> tuple[Zone, ...]:
@@ -195,22 +206,25 @@ def evidence(probe: Probe, load: float | None, before: Moment, after: Moment, gl
     """
     seconds = after.at - before.at
     clocks = [glance.clock_mhz for glance in glances if glance.clock_mhz is not None]
-    shares = [min(clock.now_mhz / clock.highest_mhz for clock in each.clocks) for each in glances if each.clocks]
+    full = [
+        all(clock.now_mhz >= FULL_CLOCK * clock.highest_mhz for clock in each.clocks) for each in glances if each.clocks
+    ]
     tripping = [zone for glance in glances for zone in glance.zones if zone.trip_c is not None]
     hottest = max(tripping, key=lambda zone: zone.now_c - (zone.trip_c or 0), default=None)
     busy, own = _difference(before.busy, after.busy), _difference(before.own, after.own)
     stolen, total = _difference(before.stolen, after.stolen), _difference(before.total, after.total)
-    swapped = _difference(before.swapped, after.swapped)
+    swapped, throttled = _difference(before.swapped, after.swapped), _difference(before.throttled, after.throttled)
     return Evidence(
         seconds=seconds,
         cores=probe.cores(),
         background_cores=None if busy is None or own is None or not seconds else max(busy - own, 0.0) / seconds,
         steal=None if stolen is None or not total else stolen / total,
+        quota=None if throttled is None or not seconds else throttled / seconds,
         load=load,
         swapped_pages=None if swapped is None else int(swapped),
         governors=probe.governors(),
         clock_mhz=statistics.median(clocks) if clocks else None,
-        clock_share=statistics.median(shares) if shares else None,
+        clock_residency=sum(full) / len(full) if full else None,
         clock_trend=trend(clocks) if clocks else None,
         temperature_c=max(
             (glance.temperature_c for glance in glances if glance.temperature_c is not None), default=None

@@ -141,11 +141,12 @@ class Evidence(Struct, frozen=True, kw_only=True):
         cores: Processors the system schedules on.
         background_cores: Processor time of everything that was not measuring, in processors.
         steal: Share of processor time that the hypervisor gave to others.
+        quota: Share of the time in which the control group was kept waiting for having used up its processor time.
         load: Load average of the last minute when it began.
         swapped_pages: Pages moved between memory and swap.
         governors: Every governor in use.
         clock_mhz: Median clock of the processors in use.
-        clock_share: The same over the highest clock they are made for.
+        clock_residency: Share of the rounds in which that was the clock they are made for.
         clock_trend: Clock of the last third over that of the first.
         temperature_c: Highest temperature of any zone.
         trip_c: Where the zone that came closest to it starts to throttle.
@@ -156,11 +157,12 @@ class Evidence(Struct, frozen=True, kw_only=True):
     cores: int
     background_cores: float | None = None
     steal: float | None = None
+    quota: float | None = None
     load: float | None = None
     swapped_pages: int | None = None
     governors: tuple[str, ...] = ()
     clock_mhz: float | None = None
-    clock_share: float | None = None
+    clock_residency: float | None = None
     clock_trend: float | None = None
     temperature_c: float | None = None
     trip_c: float | None = None

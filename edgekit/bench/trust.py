@@ -33,6 +33,7 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
         "drift": Limit(0.03, 0.20, "a board that warms up or a neighbour that comes and goes moves it by more"),
         "spread": Limit(0.02, 0.20, "on a quiet RK3288 ncnn's own runs are within 1.74 % of each other"),
         "steal": Limit(0.005, 0.10, "of a processor that is given to others the wall clock tells nothing"),
+        "quota": Limit(0.001, 0.05, "a container that has used up its share stands still until the next period"),
         "background": Limit(0.10, 0.25, "a tenth of a processor is what an idle desktop takes"),
         "load": Limit(1.0, float("inf"), "a machine that had more to do than processors is not at rest yet"),
         "swap": Limit(1, 256, "waiting for a disk takes a thousand times what computing takes; 256 pages are 1 MiB"),
@@ -40,8 +41,8 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 )
 """Check to its limits. Background is in processors, and invalid where the rest of the machine has no room for it."""
 
-CLOCK_SHARE = 0.95
-"""Below this share of its highest clock a processor counts as throttled; governors step by more than 5 %."""
+CLOCK_RESIDENCY = 0.9
+"""A processor that was at full clock in a smaller share of the rounds counts as throttled."""
 
 CLOCK_TREND = 0.95
 """A clock that falls by more than this from the first to the last third counts as throttled."""
@@ -132,6 +133,11 @@ def _steal(case: Case) -> Iterator[Finding]:
         yield from _limited("steal", steal, f"The hypervisor gave {steal:.1%} of the processor time to others")
 
 
+def _quota(case: Case) -> Iterator[Finding]:
+    if (quota := case.evidence.quota) is not None:
+        yield from _limited("quota", quota, f"The container was kept waiting for {quota:.1%} of the time")
+
+
 def _background(case: Case) -> Iterator[Finding]:
     found = crowding(case.evidence, case.setting.threads)
     yield from [found] if found is not None else []
@@ -167,11 +173,11 @@ def _swap(case: Case) -> Iterator[Finding]:
 
 def _clock(case: Case) -> Iterator[Finding]:
     seen = case.evidence
-    if seen.clock_share is not None and seen.clock_share < CLOCK_SHARE:
+    if seen.clock_residency is not None and seen.clock_residency < CLOCK_RESIDENCY:
         yield (
             "THROTTLED",
-            f"The clock was {seen.clock_mhz:.0f} MHz, {seen.clock_share:.0%} of what the processor is made for; "
-            f"{CLOCK_SHARE:.0%} counts as full.",
+            f"The clock was that which the processor is made for in {seen.clock_residency:.0%} of the rounds only, and "
+            f"{seen.clock_mhz:.0f} MHz in their middle; {CLOCK_RESIDENCY:.0%} of them count as all.",
         )
     if seen.clock_trend is not None and seen.clock_trend < CLOCK_TREND:
         yield (
@@ -193,7 +199,7 @@ def _temperature(case: Case) -> Iterator[Finding]:
 
 def _governor(case: Case) -> Iterator[Finding]:
     following = [name for name in case.evidence.governors if name not in STEADY_GOVERNORS]
-    full = case.evidence.clock_share is not None and case.evidence.clock_share >= CLOCK_SHARE
+    full = case.evidence.clock_residency is not None and case.evidence.clock_residency >= CLOCK_RESIDENCY
     if following and not full:  # a clock that was seen at its highest did not follow anything
         yield (
             "NOISY",
@@ -207,7 +213,7 @@ def _placement(case: Case) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
-    *(_emulation, _completeness, _drift, _spread, _background, _steal, _load, _swap),
+    *(_emulation, _completeness, _drift, _spread, _background, _steal, _quota, _load, _swap),
     *(_clock, _temperature, _governor, _placement),
 )
 """Everything that can speak against a measurement."""

@@ -21,6 +21,8 @@ settle_environment()
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "bench": "edgekit.cli.bench:bench",
+        "device": "edgekit.cli.device:device",
+        "devices": "edgekit.cli.device:devices",
         "diff": "edgekit.cli.diff:diff",
         "export": "edgekit.cli.export:export",
         "gate": "edgekit.cli.gate:gate",

@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     "runtimes",
     multiple=True,
     shell_complete=complete_runtimes,
-    help="Only onnxruntime, openvino, tflite or torch; repeatable.",
+    help="Only in this runtime, such as openvino; repeatable.",
 )
 @click.option(
     "--format",
     "formats",
     multiple=True,
     shell_complete=complete_formats,
-    help="Only onnx, openvino, tflite or pt2; repeatable.",
+    help="Only in this format, such as tflite; repeatable.",
 )
 @click.option("--no-memory", is_flag=True, help="Leave memory out.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")

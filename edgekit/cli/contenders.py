@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.bundle import Progress, is_bundle, read_manifest
+import msgspec
+from msgspec import Struct
+
+from edgekit.bundle import MANIFEST, Progress, is_bundle, read_manifest
 from edgekit.cache import StageCache, default_folder
 from edgekit.cli.inspect import means_bundle, refuse_options
 from edgekit.cli.options import NetworkOptions
@@ -74,16 +77,30 @@ def check_names(choice: Choice) -> None:
                 raise UnknownNameError(kind, name, known, "edgekit bench --help")
 
 
+class _Dated(Struct):
+    """As much of a manifest, of any version, as tells when it was made."""
+
+    created: str
+
+
 def newest_bundle(folder: Path) -> Path:
-    """The bundle made last.
+    """The bundle made last, by whatever version of edgekit; one of another version is told when it is read.
 
     Raises:
         BundleError: There is none.
     """
-    found = [path for path in folder.glob("*") if is_bundle(path)] if folder.is_dir() else []
+    found = {path: made_at(path) for path in folder.glob("*") if is_bundle(path)} if folder.is_dir() else {}
     if not found:
         raise BundleError(f"There is no bundle in {folder}. `edgekit export MODEL` makes one, or name one.")
-    return max(found, key=lambda path: read_manifest(path).created)
+    return max(found, key=lambda path: found[path])
+
+
+def made_at(bundle: Path) -> str:
+    """When a bundle was made; "" where its manifest does not say, which is before all others."""
+    try:
+        return msgspec.json.decode((bundle / MANIFEST).read_bytes(), type=_Dated).created
+    except msgspec.DecodeError:
+        return ""
 
 
 def plans_of(model: str, choice: Choice, batches: Sequence[int], network: NetworkOptions) -> list[Plan]:

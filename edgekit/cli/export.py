@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "formats",
     multiple=True,
     shell_complete=complete_formats,
-    help="onnx, openvino, tflite or pt2; repeatable. Default: by target.",
+    help="onnx, openvino, tflite, mnn, ncnn or pt2; repeatable. Default: by target.",
 )
 @click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts: fp32.")
 @click.option(

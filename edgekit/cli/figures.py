@@ -43,6 +43,10 @@ def print_figures(outcome: Outcome, places: Sequence[Path]) -> None:
         print_minutes(printer, sides)
         run = sides[0].run
         printer.print(f"\nMachine: {machine_text(run)}", soft_wrap=True)
+        runtimes = dict.fromkeys(
+            f"{side.measurement.subject.runtime} {side.measurement.subject.runtime_version}" for side in sides
+        )
+        printer.print(f"Runtimes: {', '.join(runtimes)}", soft_wrap=True)
         printer.print(f"Profile: {run.profile.name}: {run.profile.summary}", soft_wrap=True)
     for problem in outcome.problems:
         printer.print(styled(f"{problem.artifact}: ", "red"), str(problem.error), sep="", soft_wrap=True)
@@ -56,7 +60,7 @@ def figure_table(sides: Sequence[Side], *, wide: bool) -> Table:
     batches = any(side.measurement.subject.batch > 1 for side in sides)
     alone = f", {settings.pop()}" if len(settings) == 1 else ""
     before: tuple[tuple[str, Cell, bool], ...] = (
-        ("runtime", lambda one: f"{one.subject.runtime} {one.subject.runtime_version}", wide),
+        ("runtime", lambda one: one.subject.runtime, wide),
         ("threads", setting_text, bool(settings)),
         (">batch", lambda one: str(one.subject.batch), batches),
         (">images/s", lambda one: f"{1e3 * one.subject.batch / one.latency.median_ms:.1f}", batches),
@@ -66,13 +70,15 @@ def figure_table(sides: Sequence[Side], *, wide: bool) -> Table:
     after: tuple[tuple[str, Cell, bool], ...] = (
         (">load", lambda one: f"{one.load_ms:.0f} ms", wide),
         (">first", lambda one: f"{one.first_ms:.1f} ms", wide),
-        (">memory = runtime + load + run", lambda one: memory_text(one.memory), wide),
+        (">memory (runtime + load + run)", lambda one: memory_text(one.memory), wide),
         (">memory", lambda one: peak_text(one.memory), not wide),
     )
     left = [(heading, cell) for heading, cell, shown in before if shown]
     right = [(heading, cell) for heading, cell, shown in after if shown]
     title = f"Latency and memory{alone}, profile {sides[0].run.profile.name}"
     listing = table(title, "artifact", *(name for name, _ in left), ">ratio", *(name for name, _ in right), "verdict")
+    for column in listing.columns:  # a figure is never broken into two lines; a name may be, where it is long
+        column.no_wrap = column is not listing.columns[0]
     for name, side in zip(names(sides), sides, strict=True):
         one = side.measurement
         cells = [*(cell(one) for _, cell in left), ratio_text(side, sides[0]), *(cell(one) for _, cell in right)]

@@ -105,8 +105,9 @@ def chosen_formats(asked: tuple[str, ...], runtimes: frozenset[str], device: str
 
     Raises:
         EnvironmentProblemError: It has no runtime for one of them, or none at all.
+        MisuseError: There is nothing to choose in one of them.
     """
-    from edgekit.errors import EnvironmentProblemError
+    from edgekit.errors import EnvironmentProblemError, MisuseError
     from edgekit.exporters import EXPORTERS
     from edgekit.passes.lower import LOWERINGS
 
@@ -116,6 +117,8 @@ def chosen_formats(asked: tuple[str, ...], runtimes: frozenset[str], device: str
     if lacking or not tunable:
         what = f"runtime for {lacking[0]}" if lacking else "runtime"
         raise EnvironmentProblemError(f"{device} has no {what}. It runs: {', '.join(able) or 'nothing'}.")
+    if fixed := [name for name in asked if name in able and name not in tunable]:
+        raise MisuseError(f"{fixed[0]} keeps the kernels as trained. Choose from {', '.join(tunable)}.")
     return asked or tuple(tunable)
 
 

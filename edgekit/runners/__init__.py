@@ -14,7 +14,7 @@ RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
         "onnxruntime": ("edgekit.runners.onnxruntime", "onnxruntime", None),
         "openvino": ("edgekit.runners.openvino", "openvino", "openvino"),
         "tflite": ("edgekit.runners.tflite", "ai-edge-litert", "tflite"),
-        "mnn": ("edgekit.runners.mnn", "MNN", "mnn"),
+        "mnn": ("edgekit.runners.mnn", "mnn", "mnn"),
         "ncnn": ("edgekit.runners.ncnn", "ncnn", "ncnn"),
         "torch": ("edgekit.runners.torch", "torch", None),
     }

@@ -108,11 +108,15 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an exporter wrote into a file whose format has no place of its own for names, shapes or metadata."""
+    """What an exporter wrote into a file whose format has no place of its own for these.
+
+    `settings` are those of the runtime with which the file was found to be the network.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: dict[str, str]
+    settings: dict[str, int]
 
 
 def read_description(text: str) -> Description:
@@ -127,7 +131,10 @@ def read_description(text: str) -> Description:
             tuple(TensorSpec(name=str(each["name"]), shape=tuple(map(int, each["shape"]))) for each in found[side])
             for side in ("inputs", "outputs")
         )
-        return Description(inputs, outputs, {str(key): str(value) for key, value in found["metadata"].items()})
+        metadata = {str(key): str(value) for key, value in found["metadata"].items()}
+        return Description(
+            inputs, outputs, metadata, {str(key): int(value) for key, value in found["settings"].items()}
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError("it does not tell its inputs and outputs, as a file that edgekit exported does") from error
 

@@ -1,8 +1,7 @@
 """MNN on the CPU, in float32.
 
-Two settings are not in the file, and are set here. Precision `high`: MNN otherwise computes in half precision on
-processors that have it. WINOGRAD_MEMORY_LEVEL 1: the default takes Winograd's algorithm with large tiles, whose
-transforms round so much that ParNet-S comes out at 80 dB, and costs some 15 % less time.
+Precision is asked to be `high`: MNN otherwise computes in half precision on processors that have it. Whether it may use
+Winograd's algorithm, which rounds more than a direct convolution does, the file's description says.
 
 Its profile is taken in Python, in callbacks that MNN's sessions make before and after every operator.
 """
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from edgekit.errors import ArtifactError, first_line, root_cause
 from edgekit.runners.base import (
     PROFILE_WARM_UP,
+    Description,
     OperatorTime,
     Profile,
     Runner,
@@ -29,40 +29,45 @@ from edgekit.runners.base import (
     read_description,
 )
 
-_mnn: Any = MNN  # the half of it that has no types
+_mnn: Any = MNN  # compiled, and says nothing of its types
+
 _PRECISION_HIGH = 1
-_WINOGRAD_MEMORY_LEVEL, _SMALL_TILES = 3, 1
-"""A hint of `Interpreter.HintMode`, which MNN's Python package takes by number, and its value."""
+_WINOGRAD_MEMORY_LEVEL = 3
+"""A hint of `Interpreter.HintMode`, which MNN's Python package takes by number."""
+
+
+_LEVEL = "winograd_memory_level"
+"""What the file's description calls its value."""
 
 
 class MnnRunner:
     """A module of MNN, and what the exporter wrote about it."""
 
-    def __init__(self, module: Any, path: Path, threads: int) -> None:
+    def __init__(self, module: Any, described: Description, path: Path, threads: int) -> None:
         information = module.get_info()
-        self._path, self._threads = path, threads
+        self._path, self._threads, self._level = path, threads, described.settings[_LEVEL]
         self._module: Any = module
-        self._described = read_description(information["bizCode"])
+        self._metadata = described.metadata
         self._inputs: list[str] = information["inputNames"]
         self._outputs: list[str] = information["outputNames"]
-        self.inputs = self._described.inputs
-        self.outputs = self._described.outputs
+        self.inputs = described.inputs
+        self.outputs = described.outputs
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
         check_inputs(self.inputs, inputs)
         given = [
-            MNN.expr.const(np.ascontiguousarray(inputs[name]), [*inputs[name].shape], MNN.expr.NCHW)
+            _mnn.expr.const(np.ascontiguousarray(inputs[name]), [*inputs[name].shape], _mnn.expr.NCHW)
             for name in self._inputs
         ]
         results = dict(zip(self._outputs, self._module.forward(given), strict=True))
         return {
-            spec.name: np.array(MNN.expr.convert(results[spec.name], MNN.expr.NCHW).read()).reshape(spec.shape)
+            spec.name: np.array(_mnn.expr.convert(results[spec.name], _mnn.expr.NCHW).read()).reshape(spec.shape)
             for spec in self.outputs
         }
 
     def profile(self, inputs: Mapping[str, NDArray[np.float32]], runs: int) -> Profile:
         check_inputs(self.inputs, inputs)
-        interpreter, session = _session(self._path, self._threads)
+        interpreter, session = _session(self._path, self._threads, self._level)
         for name, tensor in interpreter.getSessionInputAll(session).items():
             values = np.ascontiguousarray(inputs[name])
             tensor.copyFrom(_mnn.Tensor(values.shape, _mnn.Halide_Type_Float, values, _mnn.Tensor_DimensionType_Caffe))
@@ -88,7 +93,7 @@ class MnnRunner:
         )
 
     def metadata(self) -> dict[str, str]:
-        return dict(self._described.metadata)
+        return dict(self._metadata)
 
     def close(self) -> None:
         self._module = None
@@ -100,10 +105,10 @@ class MnnRunner:
         self.close()
 
 
-def _session(path: Path, threads: int) -> tuple[Any, Any]:
+def _session(path: Path, threads: int, level: int) -> tuple[Any, Any]:
     """The file in MNN's other interface, which has the callbacks, set up the same way."""
     interpreter = _mnn.Interpreter(str(path))
-    interpreter.setSessionHint(_WINOGRAD_MEMORY_LEVEL, _SMALL_TILES)
+    interpreter.setSessionHint(_WINOGRAD_MEMORY_LEVEL, level)
     return interpreter, interpreter.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
 
 
@@ -111,9 +116,11 @@ def load(path: Path, threads: int) -> Runner:
     """Loads a `.mnn` file."""
     settings = {"backend": "CPU", "numThread": threads, "precision": _PRECISION_HIGH}
     try:
-        manager = MNN.nn.create_runtime_manager((settings,))
-        manager.set_hint(_WINOGRAD_MEMORY_LEVEL, _SMALL_TILES)
         # Without names of inputs and outputs MNN takes all there are.
-        return MnnRunner(MNN.nn.load_module_from_file(str(path), [], [], runtime_manager=manager), path, threads)
+        described = read_description(_mnn.nn.load_module_from_file(str(path), [], []).get_info()["bizCode"])
+        manager = _mnn.nn.create_runtime_manager((settings,))
+        manager.set_hint(_WINOGRAD_MEMORY_LEVEL, described.settings[_LEVEL])
+        module = _mnn.nn.load_module_from_file(str(path), [], [], runtime_manager=manager)
+        return MnnRunner(module, described, path, threads)
     except Exception as error:
         raise ArtifactError(f"MNN does not load {path.name}: {first_line(root_cause(error))}") from error

@@ -28,7 +28,8 @@ from edgekit.runners.base import (
     read_description,
 )
 
-_ncnn: Any = ncnn  # the half of it that has no types
+_ncnn: Any = ncnn  # compiled, and says nothing of its types
+
 MARK = "# edgekit "
 """Before the exporter's description, on the last line of the `.param` file."""
 
@@ -41,6 +42,10 @@ _NARROWER = (
     "use_vulkan_compute",
 )
 """Options that let ncnn compute in less than float32."""
+
+
+_CHOICES = frozenset({"use_winograd_convolution", "use_winograd43_convolution", "use_winograd63_convolution"})
+"""Options that a file may set, where the network needs it to be itself."""
 
 
 _AS_IT_IS = 1
@@ -63,7 +68,7 @@ class NcnnRunner:
         images = [np.ascontiguousarray(inputs[spec.name][0]) for spec in self.inputs]
         extractor = self._net.create_extractor()
         for spec, image in zip(self.inputs, images, strict=True):
-            extractor.input(spec.name, ncnn.Mat(image))
+            extractor.input(spec.name, _ncnn.Mat(image))
         return {spec.name: _extracted(extractor, spec) for spec in self.outputs}
 
     def profile(self, inputs: Mapping[str, NDArray[np.float32]], runs: int) -> Profile:
@@ -126,13 +131,10 @@ def _layers(path: Path) -> list[tuple[str, str, str]]:
 
 def load(path: Path, threads: int) -> Runner:
     """Loads a `.param` file and the `.bin` beside it."""
-    net = ncnn.Net()
-    net.opt.num_threads = threads
-    for option in _NARROWER:
-        setattr(net.opt, option, False)
     try:
         _, mark, text = path.read_text(encoding="utf-8").rstrip().rpartition(MARK)
         described = read_description(text if mark else "")
+        net = _net(threads, described.settings)
         weights = path.with_suffix(".bin")
         for file, load_part in ((path, net.load_param), (weights, net.load_model)):
             if load_part(str(file)):
@@ -140,3 +142,13 @@ def load(path: Path, threads: int) -> Runner:
     except Exception as error:
         raise ArtifactError(f"ncnn does not load {path.name}: {first_line(error)}") from error
     return NcnnRunner(net, described, path)
+
+
+def _net(threads: int, settings: Mapping[str, int]) -> Any:
+    """A network without layers, in float32 and with the settings that a file may have."""
+    net = _ncnn.Net()
+    net.opt.num_threads = threads
+    chosen = {option: value for option, value in settings.items() if option in _CHOICES}
+    for option, value in {**dict.fromkeys(_NARROWER, False), **chosen}.items():
+        setattr(net.opt, option, bool(value))
+    return net

@@ -7,7 +7,7 @@ from edgekit.kernel_group import KernelGroup, candidates
 from edgekit.numerics import compare_one
 from edgekit.tune.artifacts import EMPTY, Contest
 from edgekit.tune.measure import Measured
-from edgekit.tune.race import typical
+from edgekit.tune.race import cost, typical
 from edgekit.tuning.tables import Entry, FormCost
 
 RIGHT_DB = 100.0
@@ -35,13 +35,13 @@ def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) ->
     return Entry(
         group=group,
         empty=typical(measured.costs[EMPTY]),
-        forms=tuple(form_cost(name, measured.costs[name]) for name in right),
+        forms=tuple(form_cost(name, measured.costs[name], measured.costs[fastest[0]]) for name in right),
         chosen=min(fastest, key=lambda name: (ways[name].bytes, list(ways).index(name))),
         why="fastest" if len(fastest) == 1 else "equal",
         rounds=max(len(measured.costs[name]) for name in right),
     )
 
 
-def form_cost(form: str, costs: list[float]) -> FormCost:
-    """What a form costs, between the lowest of its costs and the median."""
-    return FormCost(form=form, cost=round(typical(costs), 4), low=round(min(costs), 4), high=round(median(costs), 4))
+def form_cost(form: str, costs: list[float], leader: list[float]) -> FormCost:
+    """What a form costs, with the lowest of its costs and their median."""
+    return FormCost(form=form, cost=round(cost(costs, leader), 4), low=min(costs), high=median(costs))

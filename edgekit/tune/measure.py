@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekit.bench.machine import Probe, evidence
 from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
-from edgekit.errors import MisuseError
+from edgekit.errors import ArtifactError, MisuseError
 from edgekit.runners import RUNNERS, load
 from edgekit.targets.board import HOST, arm_core, load_board
 from edgekit.targets.device import Device, open_device
@@ -95,10 +95,12 @@ class LocalBench:
 
     def measure(self, contest: Contest, runtime: str, seconds: float) -> Measured:
         with ExitStack() as stack:
-            runners = {
-                name: stack.enter_context(load(runtime, files[0], self.scene.threads))
-                for name, files in contest.files.items()
-            }
+            runners, failures = {}, {}
+            for name, files in contest.files.items():
+                try:
+                    runners[name] = stack.enter_context(load(runtime, files[0], self.scene.threads))
+                except ArtifactError as error:
+                    failures[name] = str(error)
             outputs = {name: next(iter(runner.run(contest.inputs).values())) for name, runner in runners.items()}
             calls = {name: partial(runner.run, contest.inputs) for name, runner in runners.items()}
             beside = EMPTY if EMPTY in calls else None
@@ -110,7 +112,7 @@ class LocalBench:
         package = f"{distribution} {tool_versions((distribution,))[distribution]}"
         found = crowding(seen, self.scene.threads)
         disturbance = found[1] if found is not None and found[0] == "INVALID" else None
-        return Measured(package, result.times, result.fastest, outputs, {}, disturbance)
+        return Measured(package, result.times, result.fastest, outputs, failures, disturbance)
 
 
 @dataclass(frozen=True, slots=True)

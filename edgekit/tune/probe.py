@@ -31,13 +31,20 @@ class Step(nn.Module):
         self.conv = nn.Conv2d(channels, channels, step.taps, groups=channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis in (2, 3):
-            before, after = self.wrap[2 * axis - 4 : 2 * axis - 2]
-            parts = [x.narrow(axis, x.shape[axis] - before, before)] if before else []
-            parts += [x, x.narrow(axis, 0, after)] if after else [x]
-            x = torch.cat(parts, axis) if len(parts) > 1 else x
-        convolved: Tensor = self.conv(x)
+        convolved: Tensor = self.conv(wrapped(x, self.wrap))
         return convolved
+
+
+def wrapped(x: Tensor, wrap: tuple[int, int, int, int]) -> Tensor:
+    """A map with parts of itself around it, written as networks write that for one axis and for both."""
+    above, below, left, right = wrap
+    if any((above, below)) and any((left, right)):
+        return nn.functional.pad(x, (left, right, above, below), mode="circular")
+    for axis, before, after in ((2, above, below), (3, left, right)):
+        parts = [x.narrow(axis, x.shape[axis] - before, before)] if before else []
+        parts += [x, x.narrow(axis, 0, after)] if after else [x]
+        x = torch.cat(parts, axis) if len(parts) > 1 else x
+    return x
 
 
 class KernelNetwork(nn.Module):

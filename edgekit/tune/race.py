@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import median
 
 from edgekit.bench.rounds import one_round
 
@@ -24,7 +25,10 @@ LEAST_ROUNDS = 12
 MOST_ROUNDS = 120
 
 HOPELESS = 3
-"""Candidates this many times slower than the fastest when runtimes warm up are not timed any further."""
+"""Candidates this many times slower than the fastest are not timed any further.
+
+Each is taken at the best of its warm-up runs: a first run prepares the others, and any one may be disturbed.
+"""
 
 DOUBT = 0.005
 """Probability that candidates alike are told apart by accident, each time they are compared."""
@@ -63,12 +67,13 @@ def race(
     order = random.Random(SEED)  # noqa: S311 - no secret
     alive, always = [name for name in calls if name != beside], [beside] if beside is not None else []
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(WARM_UP):
-        warm = one_round({name: calls[name] for name in (*always, *alive)})
-        limit = HOPELESS * min(warm[name] for name in alive)
-        for name in [name for name in alive if warm[name] > limit]:
-            alive.remove(name)
-            times[name].append(warm[name])
+    if not alive:
+        return Result(times, ())
+    warm = [one_round(shuffled(calls, [*always, *alive], order)) for _ in range(WARM_UP)]
+    least = {name: min(taken[name] for taken in warm) for name in alive}
+    for name in [name for name in alive if least[name] > HOPELESS * min(least.values())]:
+        alive.remove(name)
+        times[name].append(least[name])
     for done in range(1, MOST_ROUNDS + 1):
         for name, taken in one_round(shuffled(calls, [*always, *alive], order)).items():
             times[name].append(taken)
@@ -103,6 +108,16 @@ def surely_slower(times: list[float], leader: list[float]) -> bool:
 def typical(times: Sequence[float]) -> float:
     """The lower quartile."""
     return sorted(times)[len(times) // 4]
+
+
+def cost(times: Sequence[float], leader: Sequence[float]) -> float:
+    """The lower quartile, as it would be had a candidate run in every round that the leader ran in.
+
+    Rounds differ, and what dropped out early met only the first ones: what counts is its ratio to the leader in these.
+    """
+    if len(times) < LEAST_ROUNDS:
+        return typical(times)
+    return typical(leader) * median(own / best for own, best in zip(times, leader, strict=False))
 
 
 def as_fast(times: Mapping[str, list[float]], alive: list[str]) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ def compare_whole(
         ArtifactError: The network does not run where it is to be measured.
         EnvironmentProblemError: Something disturbed the measurement.
     """
-    kept = distinct(network, exporter, plan.request.precision, choosers)
+    made = {name: lower(network, exporter.runtime, plan.request.precision, choose) for name, choose in choosers.items()}
+    kept, trained = distinct(made), next(iter(made.values()))
     files = write_whole(network, plan, exporter, kept, folder)
     case = next(each for each in network.reference.cases if each.name == CASE)
     inputs = {spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)}
@@ -90,7 +91,7 @@ def compare_whole(
     for name, reason in measured.failures.items():
         raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
     costs = {name: typical(taken) for name, taken in measured.costs.items()}
-    base = costs[next(iter(kept))]
+    base = costs[next(name for name, lowered in kept.items() if forms_of(lowered) == forms_of(trained))]
     return tuple(
         Variant(
             name=name,
@@ -106,15 +107,15 @@ def compare_whole(
     )
 
 
-def distinct(
-    network: Network, exporter: Exporter, precision: str, choosers: Mapping[str, Choose]
-) -> dict[str, Lowered]:
-    """The network as each chooser has it; of choosers that agree, the last."""
-    made = {name: lower(network, exporter.runtime, precision, choose) for name, choose in choosers.items()}
-    last = {
-        tuple((choice.group, choice.sites, choice.form) for choice in each.choices): name for name, each in made.items()
-    }
+def distinct(made: Mapping[str, Lowered]) -> dict[str, Lowered]:
+    """The variants that differ; of those that agree, the last."""
+    last = {forms_of(each): name for name, each in made.items()}
     return {name: each for name, each in made.items() if name in last.values()}
+
+
+def forms_of(lowered: Lowered) -> frozenset[tuple[str, str, str]]:
+    """Which group has which form, and where."""
+    return frozenset((choice.group, site, choice.form) for choice in lowered.choices for site in choice.sites)
 
 
 def write_whole(

@@ -20,9 +20,12 @@ from edgekit.kernel_group import DEPTHWISE, FORMS, Candidate, KernelGroup, Kind,
 from edgekit.tuning.fit import fitted
 from edgekit.tuning.nearest import Found, Place, find
 from edgekit.tuning.tables import Table
-from edgekit.tuning.words import CandidateCost, KernelChoice
+from edgekit.tuning.words import RATIO, CandidateCost, KernelChoice
 
 AUTO = "auto"
+
+EVERYWHERE = "*"
+"""The pattern of what is asked for without one."""
 
 
 class Override(Struct, frozen=True):
@@ -57,6 +60,7 @@ class Chooser:
     max_bytes: int | None = None
 
     def __call__(self, places: Sequence[tuple[KernelGroup, str]], program_bytes: int) -> list[KernelChoice]:
+        check_patterns(self.overrides, [path for _, path in places])
         chosen = [self.alone(group, path) for group, path in places]
         return chosen if self.max_bytes is None else fitted(chosen, self.max_bytes - program_bytes)
 
@@ -68,7 +72,8 @@ class Chooser:
         form, source = self._decided(group, ways, found, ratios)
         asked = asked_form(path, self.overrides)
         if asked is not None and asked != AUTO:
-            form, source = with_form(ways, asked, ratios, form), f"asked for: {asked}"
+            wanted = with_form(ways, asked, ratios)
+            form, source = (wanted, f"asked for: {asked}") if wanted else (form, f"not to be had as {asked}; {source}")
         return _choice(group, path, form, source, found, ways, ratios)
 
     def _decided(
@@ -117,12 +122,26 @@ def asked_form(path: str, overrides: Sequence[Override]) -> str | None:
     return asked[-1] if asked else None
 
 
-def with_form(ways: Mapping[str, Candidate], form: str, ratios: Mapping[str, float], otherwise: str) -> str:
-    """The fastest candidate that has a form anywhere; what was chosen otherwise where there is none."""
+def check_patterns(overrides: Sequence[Override], paths: Sequence[str]) -> None:
+    """Refuses what the user asks for in modules that are none.
+
+    Raises:
+        MisuseError: A pattern other than `*` matches no group.
+    """
+    for override in overrides:
+        if override.pattern != EVERYWHERE and not any(fnmatchcase(path, override.pattern) for path in paths):
+            there = ", ".join(dict.fromkeys(paths)) or "none"
+            raise MisuseError(
+                f"--lowering {override.pattern}={override.form} meets no large depthwise kernel. There are: {there}."
+            )
+
+
+def with_form(ways: Mapping[str, Candidate], form: str, ratios: Mapping[str, float]) -> str | None:
+    """The fastest candidate that has a form anywhere, None where there is none."""
     if form == DEPTHWISE:
         return DEPTHWISE
     having = [name for name, way in ways.items() if form in way.forms]
-    return min(having, key=lambda name: ratios.get(name, float("inf")), default=otherwise)
+    return min(having, key=lambda name: ratios.get(name, float("inf")), default=None)
 
 
 def _choice(
@@ -134,14 +153,14 @@ def _choice(
     ways: Mapping[str, Candidate],
     ratios: Mapping[str, float],
 ) -> KernelChoice:
-    """A choice with what is known of every candidate."""
-    single = found[0] if len(found) == 1 else None
+    """A choice with what is known of every candidate: of one that was measured with a like group, the ratio alone."""
+    single = found[0] if len(found) == 1 and found[0].entry.group == group else None
     added = {each.form: each.cost - single.entry.empty for each in single.entry.forms} if single else {}
     costs = (
         CandidateCost(form=name, bytes=way.bytes, added=added.get(name), ratio=ratios.get(name))
         for name, way in ways.items()
     )
-    unit = single.table.unit if single else "ratio"
+    unit = single.table.unit if single else RATIO
     return KernelChoice(group=str(group), sites=(path,), form=form, source=source, unit=unit, candidates=tuple(costs))
 
 
@@ -166,5 +185,5 @@ def parse_overrides(texts: Iterable[str]) -> tuple[Override, ...]:
             raise MisuseError(
                 f"There is no lowering {form!r}. Choose {', '.join(FORMS)} or {AUTO}, for some modules as PATTERN=FORM."
             )
-        overrides.append(Override(pattern or "*", form))
+        overrides.append(Override(pattern or EVERYWHERE, form))
     return tuple(overrides)

@@ -48,6 +48,7 @@ def _find(
     group: KernelGroup, runtime: str, architecture: str, place: Place, own: Sequence[Table], rules: Sequence[Table]
 ) -> Found | None:
     fitting = [table for table in own if (table.runtime, table.architecture) == (runtime, architecture)]
+    fitting.sort(key=lambda table: table.emulated)  # time on a real device says more than instructions do
     here = [table for table in fitting if table.cpu == place.cpu and table.package in place.packages]
     for tables, what in ((here, "measured here"), (fitting, "measured on a sister device")):
         for table in tables:

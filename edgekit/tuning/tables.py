@@ -10,16 +10,18 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edgekit.errors import MisuseError, OutputError
-from edgekit.files import whole_file
+from edgekit.files import output_errors, whole_file
 from edgekit.kernel_group import KernelGroup
 
 SCHEMA_VERSION = 1
+
+ELSEWHERE = "choose another file with --save, or another folder with EDGEKIT_TUNING"
 
 Unit = Literal["ms", "instructions"]
 
@@ -27,11 +29,12 @@ Unit = Literal["ms", "instructions"]
 class FormCost(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one inference of a test network costs with a group in one form and precision.
 
-    `cost` is the lower quartile over the rounds, `low` the least and `high` the median; counted instructions are exact.
+    `cost` is the lower quartile over the rounds, `low` the least and `high` the median of those that it took part in;
+    counted instructions are exact.
     """
 
     form: str
-    cost: float
+    cost: Annotated[float, Meta(gt=0)]
     low: float
     high: float
     precision: str = "fp32"
@@ -82,7 +85,15 @@ class Table(Struct, frozen=True, kw_only=True):
     @property
     def file_name(self) -> str:
         """Where it is kept: a name for people, and a hash of what the key is made of."""
-        key = (self.runtime, self.package, self.cpu, self.architecture, str(self.threads))
+        key = (
+            self.runtime,
+            self.package,
+            self.cpu,
+            self.architecture,
+            str(self.threads),
+            self.unit,
+            str(self.emulated),
+        )
         digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]
         name = re.sub(r"[^a-z0-9]+", "-", f"{self.runtime} {self.cpu} {self.threads}".lower()).strip("-")
         return f"{name}-{digest}.json"
@@ -123,15 +134,16 @@ def own_tables() -> tuple[Table, ...]:
         MisuseError: One of the files is damaged or of another version of edgekit.
     """
     place = folder()
-    if place is None or not place.is_dir():
+    if place is None:
         return ()
-    tables = (read(path.read_bytes(), str(path)) for path in sorted(place.glob("*.json")))
+    tables = (read_file(path) for path in sorted(place.glob("*.json")))
     return tuple(sorted(tables, key=lambda table: table.measured, reverse=True))
 
 
 def shipped_tables() -> tuple[Table, ...]:
     """The tables that come with edgekit."""
-    files = sorted(resources.files("edgekit.tuning").joinpath("rules").iterdir(), key=lambda file: file.name)
+    rules = resources.files("edgekit.tuning").joinpath("rules")
+    files = sorted(rules.iterdir(), key=lambda file: file.name) if rules.is_dir() else []
     return tuple(read(file.read_bytes(), file.name) for file in files if file.name.endswith(".json"))
 
 
@@ -151,6 +163,19 @@ def read(content: bytes, name: str) -> Table:
             "edgekit tune again."
         )
     return table
+
+
+def read_file(path: Path) -> Table:
+    """A table of the user's.
+
+    Raises:
+        MisuseError: It cannot be read, is damaged, or of another version of edgekit.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MisuseError(f"{path} cannot be read: {error.strerror}. Remove it, and run edgekit tune again.") from error
+    return read(content, str(path))
 
 
 def merged(table: Table, before: Table | None) -> Table:
@@ -182,7 +207,7 @@ def merge_into(table: Table, path: Path) -> Path:
         OutputError: It cannot be written.
         MisuseError: What is there is no table, or one with another key.
     """
-    before = read(path.read_bytes(), str(path)) if path.is_file() else None
+    before = read_file(path) if path.is_file() else None
     if before is not None and before.file_name != table.file_name:
         raise MisuseError(f"{path} is the table of {before.describe()}. Choose another file.")
     write(merged(table, before), path)
@@ -195,13 +220,11 @@ def write(table: Table, path: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    try:
+    with output_errors(path, ELSEWHERE):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent} cannot be made: {error.strerror}. Set EDGEKIT_TUNING to a folder.") from error
     head = msgspec.json.encode(msgspec.structs.replace(table, entries=())).decode().removesuffix("[]}")
     lines = ",\n".join(lines_of(table.entries))
-    with whole_file(path, "set EDGEKIT_TUNING to another folder") as partial:
+    with whole_file(path, ELSEWHERE) as partial:
         partial.write_text(f"{head}[\n{lines}\n]}}\n", encoding="utf-8")
 
 

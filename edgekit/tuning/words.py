@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+RATIO = "ratio"
+"""The unit of costs that are known as ratios only."""
+
 
 class CandidateCost(Struct, frozen=True, kw_only=True):
     """A way to write a group: what it adds to an inference where that is known, and the bytes of its constants."""

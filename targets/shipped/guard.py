@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgekit.targets.shipped.events import first_line
 from edgekit.targets.shipped.governors import restore_governors, set_governor
 from edgekit.targets.shipped.inbox import HostGoneError, Inbox
 from edgekit.targets.shipped.machine import facts, state
+from edgekit.targets.shipped.packages import install, uninstall
 from edgekit.targets.shipped.sessions import BoardLock, remove, sweep
 
 POLL_SECONDS = 0.2
@@ -52,6 +54,7 @@ class Guard:
         """Obeys commands until the link is cut."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, _end)
+        os.set_blocking(1, False)
         try:
             swept = sweep(self._session)
             self.say("ready", facts=facts(), state=state(), swept=swept, session=self._session)
@@ -72,10 +75,12 @@ class Guard:
         self.send(json.dumps({"event": event, **content}).encode() + b"\n")
 
     def send(self, content: bytes) -> None:
-        """Sends bytes as they are."""
+        """Sends bytes as they are; a link that takes none for too long is as good as cut."""
         view = memoryview(content)
         while view:
-            view = view[os.write(1, view) :]
+            self._inbox.wait_for_room(1)
+            with suppress(BlockingIOError):
+                view = view[os.write(1, view) :]
 
     def obey(self, command: dict[str, Any]) -> None:
         """Carries out one command; `put`, for one, by `do_put`."""
@@ -115,6 +120,16 @@ class Guard:
     def do_probe(self, command: dict[str, Any]) -> None:  # noqa: ARG002 - every command has this form
         """Says what the board is, now."""
         self.say("probed", facts=facts(), state=state())
+
+    def do_install(self, command: dict[str, Any]) -> None:
+        """Unpacks an archive of packages into the private folder, all of them or none."""
+        install(os.path.join(self._session, command["name"]), self._session)
+        self.say("installed")
+
+    def do_uninstall(self, command: dict[str, Any]) -> None:  # noqa: ARG002
+        """Removes all packages that `install` brought."""
+        uninstall(self._session)
+        self.say("uninstalled")
 
     def do_run(self, command: dict[str, Any]) -> None:
         """Runs the worker on a job, alone on the board when it is to be timed."""

@@ -10,6 +10,7 @@ from typing import Any
 SILENCE_SECONDS = 60.0
 """The other side says something every few seconds, if only that it lives; after this long it is taken for dead."""
 
+ROOM_SECONDS = 0.05
 CHUNK = 1 << 20
 
 
@@ -23,7 +24,7 @@ class Inbox:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._pending = b""
-        self._heard = time.monotonic()
+        self._silence = 0.0
 
     def line(self, wait_s: float, also: tuple[int, ...] = ()) -> bytes | None:
         """The next line, or None when there is none yet.
@@ -56,13 +57,25 @@ class Inbox:
             size -= len(part)
             file.write(part)
 
+    def wait_for_room(self, descriptor: int) -> None:
+        """Waits until something can be written to a descriptor, and reads meanwhile.
+
+        Raises:
+            HostGoneError: The other side takes nothing and says nothing.
+        """
+        while not select.select([], [descriptor], [], 0)[1]:
+            self._read(ROOM_SECONDS, ())
+
     def _read(self, wait_s: float, also: tuple[int, ...]) -> None:
+        began = time.monotonic()
         ready, _, _ = select.select([self._descriptor, *also], [], [], wait_s)
         if self._descriptor in ready:
             content = os.read(self._descriptor, CHUNK)
             if not content:
                 raise HostGoneError("the link was cut")
-            self._heard = time.monotonic()
+            self._silence = 0.0
             self._pending += content
-        elif time.monotonic() - self._heard > SILENCE_SECONDS:
+            return
+        self._silence += min(time.monotonic() - began, wait_s)  # a machine that sleeps meanwhile is not silent
+        if self._silence > SILENCE_SECONDS:
             raise HostGoneError(f"nothing was heard for {SILENCE_SECONDS:g} s")

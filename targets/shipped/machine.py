@@ -12,14 +12,19 @@ from typing import Any
 
 from edgekit.targets.shipped.runtimes import DISTRIBUTIONS
 
+QEMU_MACHINE = "linux,dummy-virt"
+"""The model of qemu's `virt` machine. What runs in one is timed by what emulates it, or at best shares a processor."""
+
 
 def facts(root: str = "/") -> dict[str, Any]:
     """What does not change while a job runs: processor, memory, system, runtimes with their versions."""
     cpuinfo = _read(os.path.join(root, "proc/cpuinfo"))
+    model = _read(os.path.join(root, "proc/device-tree/model")).strip("\0\n")
     return {
+        "emulated": model == QEMU_MACHINE,
         "machine": platform.machine(),
         "bits": 64 if sys.maxsize > 2**32 else 32,
-        "model": _read(os.path.join(root, "proc/device-tree/model")).strip("\0\n") or _field(cpuinfo, "Hardware"),
+        "model": model or _field(cpuinfo, "Hardware"),
         "processor": _processor(cpuinfo),
         "features": (_field(cpuinfo, "Features") or _field(cpuinfo, "flags")).split(),
         "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE)) or os.cpu_count() or 1,
@@ -27,7 +32,8 @@ def facts(root: str = "/") -> dict[str, Any]:
         "kernel": platform.release(),
         "libc": _libc(),
         "python": platform.python_version(),
-        "runtimes": installed(),
+        "numpy": installed(("numpy",)).get("numpy", ""),
+        "runtimes": installed(tuple(DISTRIBUTIONS)),
     }
 
 
@@ -53,12 +59,12 @@ def _libc() -> str:
         return ""
 
 
-def installed() -> dict[str, str]:
-    """Version of every runtime that Python would find, by distribution; nothing is imported."""
+def installed(wanted: tuple[str, ...]) -> dict[str, str]:
+    """Version of every wanted distribution that Python would find; nothing is imported."""
     versions: dict[str, str] = {}
     for folder in sys.path:
         for name, version in _distributions(folder):
-            if name in DISTRIBUTIONS:
+            if name in wanted:
                 versions.setdefault(name, version)
     return versions
 

@@ -1,4 +1,4 @@
-"""The runner's command line: `guard SESSION`, `probe`, or `run FOLDER BLOBS` for the job described in a folder."""
+"""The runner's command line: `guard SESSION`, `probe`, `check`, or `run FOLDER BLOBS` for the job in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from edgekit.targets.shipped.events import first_line, open_events
 from edgekit.targets.shipped.guard import guard
 from edgekit.targets.shipped.machine import facts, state
-from edgekit.targets.shipped.measure import Session, carry_out
+from edgekit.targets.shipped.measure import Session, carry_out, check_runtimes
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def work(arguments: list[str]) -> None:
     try:
         if arguments[0] == "probe":
             emit("probed", facts=facts(), state=state())
+        elif arguments[0] == "check":
+            check_runtimes(emit)
         else:
             carry_out(Session(arguments[1], arguments[2], emit))
     except Exception as error:

@@ -12,15 +12,19 @@ import json
 import os
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from edgekit.targets.shipped.arrays import read_array, write_array
 from edgekit.targets.shipped.events import Emit, first_line
 from edgekit.targets.shipped.machine import facts, installed, resident_kib, state
-from edgekit.targets.shipped.runtimes import DISTRIBUTIONS, RUNTIMES
+from edgekit.targets.shipped.runtimes import DISTRIBUTIONS, MODULES, RUNTIMES
 
 MARK = 0x5E000000
 """`close` of a number like this is a mark for an instruction counter, and nowhere an open file: task, begin or end."""
+
+TELL_SECONDS = 1.0
+"""Times are told this often at most; sending them wakes other programs."""
 
 EMPTY_REGIONS = 5
 """How often nothing at all is measured, to learn what the marks themselves cost; the first times cost more."""
@@ -104,7 +108,7 @@ def load(session: Session, task: dict[str, Any]) -> Any:
     model = DISTRIBUTIONS[distribution](place_files(session, task), session.job["threads"])
     report = {
         "distribution": distribution,
-        "version": installed().get(distribution, ""),
+        "version": installed((distribution,)).get(distribution, ""),
         "kernels": model.kernels,
         "load_ms": 1e3 * (time.perf_counter() - started),
         "memory_kib": {"before": before, "after": resident_kib()},
@@ -115,12 +119,23 @@ def load(session: Session, task: dict[str, Any]) -> Any:
 def choose(runtime: str) -> str:
     """The distribution that will run artifacts of a runtime; a distribution's own name is taken as it is."""
     wanted = RUNTIMES.get(runtime, (runtime,))
-    here = installed()
+    here = installed(tuple(DISTRIBUTIONS))
     for distribution in wanted:
         if distribution in here and distribution in DISTRIBUTIONS:
             return distribution
     there = ", ".join(sorted(here)) or "no runtime at all"
     raise MissingRuntimeError(f"{' or '.join(wanted)} is not installed; there is {there}")
+
+
+def check_runtimes(emit: Emit) -> None:
+    """Imports every installed runtime, and says which of them do not work."""
+    for distribution in installed(tuple(DISTRIBUTIONS)):
+        failure = ""
+        try:
+            import_module(MODULES[distribution])
+        except Exception as error:  # noqa: BLE001 - whatever an import raises
+            failure = f"{type(error).__name__}: {first_line(error)}"
+        emit("checked", distribution=distribution, failure=failure)
 
 
 def place_files(session: Session, task: dict[str, Any]) -> list[str]:
@@ -161,16 +176,22 @@ def bind(session: Session, case: dict[str, Any], model: Any) -> None:
 
 
 def take_rounds(session: Session) -> None:
-    """Times every artifact once per round, and says the milliseconds."""
+    """Times every artifact once per round, and says the milliseconds, but not so often that it disturbs."""
     clock = time.perf_counter
+    taken: list[list[list[float]]] = []
+    said = clock()
     for number in range(session.job["repeats"]):
-        taken = []
+        one = []
         for task, model in session.loaded.items():
             run = model.run
             started = clock()
             run()
-            taken.append([task, 1e3 * (clock() - started)])
-        session.emit("round", number=number, ms=taken)
+            one.append([task, 1e3 * (clock() - started)])
+        taken.append(one)
+        if clock() - said > TELL_SECONDS:
+            session.emit("rounds", done=number + 1, ms=taken)
+            taken, said = [], clock()
+    session.emit("rounds", done=session.job["repeats"], ms=taken)
 
 
 def count(session: Session) -> None:

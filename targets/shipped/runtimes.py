@@ -214,6 +214,16 @@ DISTRIBUTIONS = {
 }
 """Distribution to what loads files in it."""
 
+MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "ncnn": "ncnn",
+    "mnn": "MNN",
+}
+"""Distribution to the module that is imported of it."""
+
 RUNTIMES = {
     "tflite": ("ai-edge-litert", "tflite-runtime"),
     "onnxruntime": ("onnxruntime",),

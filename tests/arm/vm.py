@@ -188,15 +188,23 @@ class Board:
     def sh(self, script: str) -> str:
         """What a script prints that root runs on the board."""
         command = [*shlex.split(self.client()), "-p", str(self.port), "root@127.0.0.1", script]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
 
     def tell_qemu(self, command: str) -> None:
         """Gives qemu's monitor a command, such as `set_link n off`."""
         with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(30)
             monitor.connect(str(self.monitor))
+            read_prompt(monitor)
             monitor.sendall(command.encode() + b"\n")
-            time.sleep(0.5)
-            monitor.recv(1 << 16)
+            read_prompt(monitor)
+
+
+def read_prompt(monitor: socket.socket) -> None:
+    """Reads until qemu's monitor is ready for a command."""
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        said += monitor.recv(1 << 16)
 
 
 def write_keys(board: Path, settings: Path, port: int) -> None:

@@ -1,6 +1,7 @@
 """A machine's state, read from trees that play any machine."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_a_moment_has_every_counter(machine: FakeMachine, probe: Probe) -> None:
     machine.cpu_times(busy=700, idle=200, stolen=100)
     machine.process(4711, 30)
     machine.process(4712, 12, name="a) strange (name")
+    machine.put("sys/fs/cgroup/cpu.stat", "usage_usec 9\nnr_throttled 4\nthrottled_usec 2500000\n")
 
     moment = probe.moment([4711, 4712])
 
@@ -33,6 +35,7 @@ def test_a_moment_has_every_counter(machine: FakeMachine, probe: Probe) -> None:
     assert moment.stolen == pytest.approx(100 * TICK)
     assert moment.own == pytest.approx(42 * TICK)
     assert moment.swapped == 30
+    assert moment.throttled == 2.5
 
 
 def test_a_process_that_is_gone_makes_its_share_unknown(machine: FakeMachine, probe: Probe) -> None:
@@ -45,7 +48,7 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     probe = Probe(tmp_path / "nothing")
     moment = probe.moment([1])
 
-    assert (moment.busy, moment.total, moment.stolen, moment.own, moment.swapped) == (None,) * 5
+    assert (moment.busy, moment.total, moment.stolen, moment.own, moment.swapped, moment.throttled) == (None,) * 6
     assert probe.load() is None
     assert probe.available_bytes() is None
     assert probe.governors() == ()
@@ -119,8 +122,8 @@ def test_evidence_is_what_happened_between_two_moments(machine: FakeMachine, pro
     machine.zone(0, 79, passive=85)
     machine.zone(1, 82, kind="gpu-thermal")
     hot = probe.glance(None, 2)
-    before = Moment(at=100.0, busy=50.0, total=400.0, stolen=1.0, own=10.0, swapped=30)
-    after = Moment(at=110.0, busy=75.0, total=440.0, stolen=3.0, own=20.0, swapped=35)
+    before = Moment(at=100.0, busy=50.0, total=400.0, stolen=1.0, own=10.0, swapped=30, throttled=1.0)
+    after = Moment(at=110.0, busy=75.0, total=440.0, stolen=3.0, own=20.0, swapped=35, throttled=1.5)
 
     found = evidence(probe, 0.5, before, after, [cool, cool, hot])
 
@@ -129,21 +132,24 @@ def test_evidence_is_what_happened_between_two_moments(machine: FakeMachine, pro
     assert found.background_cores == pytest.approx((25 - 10) / 10)
     assert found.steal == pytest.approx(2 / 40)
     assert found.swapped_pages == 5
+    assert found.quota == pytest.approx(0.05)
     assert (found.load, found.governors) == (0.5, ("performance",))
-    assert (found.clock_mhz, found.clock_share) == (1800, 1.0)
+    assert found.clock_mhz == 1800
+    assert found.clock_residency == pytest.approx(2 / 3)
     assert found.clock_trend == pytest.approx(2 / 3)
     assert found.temperature_c == 82
     assert (found.trip_c, found.trip_margin_c) == (85, 6)
 
 
 def test_evidence_of_a_silent_machine_is_none_and_not_zero(tmp_path: Path) -> None:
-    silent = Moment(at=0.0, busy=None, total=None, stolen=None, own=None, swapped=None)
+    silent = Moment(at=0.0, busy=None, total=None, stolen=None, own=None, swapped=None, throttled=None)
     probe = Probe(tmp_path)
 
-    found = evidence(probe, None, silent, Moment(1.0, None, None, None, None, None), [probe.glance(None, 1)])
+    found = evidence(probe, None, silent, replace(silent, at=1.0), [probe.glance(None, 1)])
 
     assert (found.background_cores, found.steal, found.swapped_pages, found.load) == (None,) * 4
-    assert (found.clock_mhz, found.clock_share, found.clock_trend) == (None,) * 3
+    assert found.quota is None
+    assert (found.clock_mhz, found.clock_residency, found.clock_trend) == (None,) * 3
     assert (found.temperature_c, found.trip_c, found.trip_margin_c) == (None,) * 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from edgekit.bench.record import Evidence, Level, Setting, Verdict
-from edgekit.bench.trust import CHECKS, CLOCK_SHARE, LIMITS, SEVERITY, Case, judge
+from edgekit.bench.trust import CHECKS, CLOCK_RESIDENCY, LIMITS, SEVERITY, Case, judge
 from tests.bench.figures import BRIEF, ONE, QUIET
 
 STEADY_MEDIANS = (10.0,) * 12
@@ -48,11 +48,17 @@ def scattered(share: float) -> tuple[float, ...]:
         ({"load": 6.0}, "NOISY", r"load average was 6\.00 on 4 processors when it began; up to 1\.0"),
         ({"swapped_pages": 7}, "NOISY", "system swapped 7 pages; up to 1 counts"),
         ({"swapped_pages": 4000}, "INVALID", "system swapped 4000 pages; from 256 on"),
-        ({"clock_mhz": 1200.0, "clock_share": 2 / 3}, "THROTTLED", "clock was 1200 MHz, 67% of .* 95% counts as full"),
+        (
+            {"clock_mhz": 1200.0, "clock_residency": 0.4},
+            "THROTTLED",
+            "made for in 40% of the rounds only, and 1200 MHz in their middle; 90% of them count as all",
+        ),
+        ({"quota": 0.01}, "NOISY", "container was kept waiting for 1.0% of the time; up to 0.1%"),
+        ({"quota": 0.3}, "INVALID", "container was kept waiting for 30.0%"),
         ({"clock_trend": 0.8}, "THROTTLED", "clock fell to 80% of what it was in the first third"),
         ({"trip_margin_c": -1.5}, "THROTTLED", "thermal zone reached 82 °C; from 80 °C on the clock is lowered"),
         ({"trip_margin_c": 0.0}, "THROTTLED", "thermal zone reached 80 °C"),
-        ({"governors": ("ondemand",), "clock_share": None}, "NOISY", "governor is ondemand, whose clock follows"),
+        ({"governors": ("ondemand",), "clock_residency": None}, "NOISY", "governor is ondemand, whose clock follows"),
         ({"mixed": True}, "NOISY", "processors differ, .* --affinity says which to use"),
         ({"steady": False}, "NOISY", "still became faster when the warm-up was over"),
         ({"runs": 5}, "NOISY", "Only 5 runs were done in 60 s; the profile brief asks for 6"),
@@ -78,10 +84,10 @@ def test_each_disturbance_turns_the_verdict_and_is_told(changes: dict[str, Any],
         {"steal": 0.004},
         {"background_cores": 0.09},
         {"load": 3.9},
-        {"clock_share": CLOCK_SHARE, "clock_trend": 0.96},
+        {"clock_residency": CLOCK_RESIDENCY, "clock_trend": 0.96},
         {"trip_margin_c": 0.5},
         {"governors": ("schedutil",)},  # a clock that was seen at its highest
-        {"governors": ("userspace",), "clock_share": None},
+        {"governors": ("userspace",), "clock_residency": None},
         {"mixed": True, "setting": Setting(threads=1, affinity=(4,))},
     ],
     ids=lambda value: ",".join(value),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgekit.cli import contenders
 from edgekit.files import hash_files
 from edgekit.measure import Choice
 from tests.bench.conftest import disturbed
-from tests.cli.conftest import Run, names
+from tests.cli.conftest import Run, Spawn, finish, names, wait_for
 from tests.conftest import Exported
 
 ARTIFACT = "parcnetv2_xt.fp32.onnx"
@@ -31,10 +32,11 @@ def test_a_bundle_gets_figures_a_verdict_and_a_file(run: Run, bundle: Path, capf
     result = run("bench", bundle, *BRIEF)
 
     assert result.exit_code == 0, result.output
-    row = rf"{re.escape(ARTIFACT)} +onnxruntime \d\S+ +[\d.]+ ± [\d.]+ ms .* MiB = \d+ \+ \d+ \+ \d+ +(TRUSTED|[A-Z]+)"
+    row = rf"{re.escape(ARTIFACT)} +onnxruntime +[\d.]+ ± [\d.]+ ms .* MiB = \d+ \+ \d+ \+ \d+ +(TRUSTED|[A-Z]+)"
     assert re.search(row, result.stdout), result.stdout
     assert "1 thread, profile quick, changed" in result.stdout
     assert "Machine: local: " in result.stdout
+    assert re.search(r"^Runtimes: onnxruntime \d", result.stdout, re.MULTILINE)
     (stored,) = (bundle / "measurements").iterdir()
     assert f"Stored:  {stored}" in result.stdout
     assert re.search(r"warm up parcnetv2_xt\.fp32\.onnx +\d+\.\d s", capfd.readouterr().err)
@@ -83,6 +85,10 @@ def test_alone_it_takes_the_newest_bundle(run: Run, bundle: Path) -> None:
         manifest = json.loads((bundle / MANIFEST).read_text())
         (folder / MANIFEST).write_text(json.dumps({**manifest, "created": created}))
     (Path("edgekit-out") / "no-bundle").mkdir()
+    for name, more in (("ancient", {"created": "2020-01-01T00:00:00+00:00"}), ("undated", {})):
+        (Path("edgekit-out") / name).mkdir()
+        manifest = {"schema_version": 1, "edgekit_version": "0", **more}
+        (Path("edgekit-out") / name / MANIFEST).write_text(json.dumps(manifest))
 
     result = run("bench", *BRIEF, "--no-memory")
 
@@ -127,6 +133,29 @@ def test_a_wrong_artifact_is_never_timed(run: Run, bundle: Path, tmp_path: Path)
     assert (content["error"]["kind"], content["error"]["exit_code"]) == ("ParityError", 1)
     assert content["problems"][0]["artifact"] == ARTIFACT
     assert not (bundle / "measurements").exists()
+
+
+def test_interrupting_leaves_no_figures_and_no_process(run: Run, bundle: Path, spawn: Spawn) -> None:
+    process = spawn("bench", bundle, "--seconds", "300", "--no-memory")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(lambda: "bench.worker" in "".join(command_of(int(pid)) for pid in children.read_text().split()), process)
+    (worker,) = (int(pid) for pid in children.read_text().split() if "bench.worker" in command_of(int(pid)))
+
+    process.send_signal(signal.SIGINT)
+
+    code, output, errors = finish(process)
+    assert (code, output) == (130, "")
+    assert errors.endswith("Interrupted; nothing was left behind.\n")
+    assert command_of(worker) == ""
+    assert not (bundle / "measurements").exists()
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_a_file_that_does_not_load(run: Run, bundle: Path) -> None:

@@ -40,7 +40,9 @@ MISTAKES = [
         id="format",
     ),
     pytest.param(
-        ("export", *XT, "--format", ""), r"no format named ''\. Known: onnx, openvino, pt2, tflite\.", id="empty"
+        ("export", *XT, "--format", ""),
+        r"no format named ''\. Known: mnn, ncnn, onnx, openvino, pt2, tflite\.",
+        id="empty",
     ),
     pytest.param(("export", *XT, "--precision", "int9"), r"no precision named 'int9'\. Known: fp32\.", id="precision"),
     pytest.param(

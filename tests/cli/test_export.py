@@ -106,11 +106,16 @@ def test_a_dry_run_makes_nothing(run: Run, tmp_path: Path, as_json: bool) -> Non
                 {"stage": "network", "makes": "captured, materialised", "cached": False},
                 {"stage": "onnx", "makes": "parcnetv2_t.fp32.onnx", "cached": False},
                 {"stage": "tflite", "makes": "parcnetv2_t.fp32.tflite", "cached": False},
+                {
+                    "stage": "ncnn",
+                    "makes": "parcnetv2_t.fp32.ncnn.param parcnetv2_t.fp32.ncnn.bin",
+                    "cached": False,
+                },
             ],
         }
     else:
         assert "Plan: parcnetv2_t at 1x3x224x224 into edgekit-out/parcnetv2_t-224-rk3288\n" in result.stdout
-        assert result.stdout.count("to do") == 3
+        assert result.stdout.count("to do") == 4
 
 
 def test_a_dry_run_knows_what_is_in_the_cache(warm: tuple[str, ...], run: Run) -> None:
@@ -291,6 +296,12 @@ def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, ke
 
     assert found[0] == found[1]
     assert sorted(found[0][0]) == [
-        *("parcnetv2_xt.fp32.bin", "parcnetv2_xt.fp32.onnx", "parcnetv2_xt.fp32.tflite", "parcnetv2_xt.fp32.xml"),
+        *(
+            "parcnetv2_xt.fp32.bin",
+            "parcnetv2_xt.fp32.mnn",
+            "parcnetv2_xt.fp32.ncnn.bin",
+            "parcnetv2_xt.fp32.ncnn.param",
+        ),
+        *("parcnetv2_xt.fp32.onnx", "parcnetv2_xt.fp32.tflite", "parcnetv2_xt.fp32.xml"),
         "reference.safetensors",
     ]

@@ -231,7 +231,11 @@ def test_a_manifest_that_is_none(run: Run, copy: Copy, content: bytes | None, me
         (lambda one: one["artifact"].update(files=[]), 2, r"is damaged: its onnx artifact has no file\."),
         (lambda one: one.update(parity=[]), 2, r"is damaged: its onnx artifact has no parity\."),
         (lambda one: one["artifact"].update(runtime="tflite"), 1, r"TFLite does not load"),
-        (lambda one: one["artifact"].update(runtime="mnn"), 1, r"is for runtime 'mnn', which this edgekit does not"),
+        (
+            lambda one: one["artifact"].update(runtime="nnapi"),
+            1,
+            r"is for runtime 'nnapi', which this edgekit does not",
+        ),
         (lambda one: one["artifact"].update(runtime=7), 2, r"Expected `str`, got `int` - at `\$\.members\[0\]"),
     ],
     ids=["no-file", "no-parity", "wrong-runtime", "unknown-runtime", "type"],

@@ -52,6 +52,8 @@ class Unknown(nn.Module):
         ("onnx", r"torch\.onnx\.export could not convert the program: "),
         ("openvino", "OpenVINO could not convert the program: "),
         ("tflite", "litert-torch could not convert the program: "),
+        ("mnn", r"torch\.onnx\.export could not convert the program: "),
+        ("ncnn", r"ncnn has no layer for [^,]+, which pnnx left in its file\. Write that in other operators "),
     ],
 )
 def test_an_operator_that_a_format_lacks_is_the_converters_failure(name: str, words: str, tmp_path: Path) -> None:

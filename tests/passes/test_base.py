@@ -195,6 +195,6 @@ def test_every_runtime_and_precision_has_its_lowering() -> None:
     wanted = set(product((entry.runtime for entry in EXPORTERS.values()), RECIPES))
     assert set(LOWERINGS) == wanted
     for (runtime, _), lowering in LOWERINGS.items():
-        names = [rewrite.name for rewrite in (*lowering.before, *lowering.after)]
+        names = [rewrite.name for rewrite in lowering.passes]
         assert len(set(names)) == len(names)
         assert ("split-layers" in names) == (runtime != "torch")  # who stays with torch wants the fused network

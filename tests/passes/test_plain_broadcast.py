@@ -112,7 +112,10 @@ def test_a_wrong_operand_is_noticed() -> None:
 
 def test_only_for_tflite() -> None:
     asks = {
-        name for (name, _), lowering in LOWERINGS.items() for each in lowering.after if isinstance(each, PlainBroadcast)
+        name
+        for (name, _), lowering in LOWERINGS.items()
+        for each in lowering.passes
+        if isinstance(each, PlainBroadcast)
     }
     assert asks == {"tflite"}
 

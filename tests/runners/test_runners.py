@@ -132,7 +132,7 @@ def test_a_file_that_does_not_load_is_an_artifact_error(
     else:
         path.write_bytes({"garbage": b"garbage" * 99, "empty": b"", "half": content[: len(content) // 2]}[how])
     with pytest.raises(
-        ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite|torch) does not load {path.name}: \S"
+        ArtifactError, match=rf"(ONNX Runtime|OpenVINO|TFLite|MNN|ncnn|torch) does not load {path.name}: \S"
     ) as caught:
         load(runtime(name), path)
     assert "\n" not in str(caught.value)
@@ -161,8 +161,10 @@ def test_openvino_computes_in_float32_whatever_the_processor_offers(tiny_artifac
     [
         ("openvino", "openvino", "openvino", "openvino"),
         ("tflite", "ai_edge_litert.interpreter", "ai-edge-litert", "tflite"),
+        ("mnn", "MNN", "mnn", "mnn"),
+        ("ncnn", "ncnn", "ncnn", "ncnn"),
     ],
-    ids=["openvino", "tflite"],
+    ids=["openvino", "tflite", "mnn", "ncnn"],
 )
 def test_a_runtime_that_is_not_installed_is_named_with_its_extra(
     name: str, module: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,9 +179,9 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_extra(
 
 def test_a_runtime_that_a_newer_edgekit_added_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ArtifactError, match=r"^net\.mnn is for runtime 'mnn', which this edgekit does not know\. Update"
+        ArtifactError, match=r"^net\.nnapi is for runtime 'nnapi', which this edgekit does not know\. Update"
     ):
-        load("mnn", tmp_path / "net.mnn")
+        load("nnapi", tmp_path / "net.nnapi")
 
 
 class Scaled(nn.Module):

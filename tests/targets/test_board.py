@@ -12,13 +12,13 @@ from edgekit.errors import MisuseError, UnknownNameError
 from edgekit.targets.board import Board, board_names, load_board, parse_board, probe_host
 
 FORMATS = {
-    "arm": ("onnx", "openvino", "tflite"),
-    "rk3288": ("onnx", "tflite"),
-    "rk3399": ("onnx", "openvino", "tflite"),
-    "rk3588": ("onnx", "openvino", "tflite"),
-    "rpi3": ("onnx", "openvino", "tflite"),
-    "rpi4": ("onnx", "openvino", "tflite"),
-    "rpi5": ("onnx", "openvino", "tflite"),
+    "arm": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
+    "rk3288": ("onnx", "tflite", "ncnn"),
+    "rk3399": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
+    "rk3588": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
+    "rpi3": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
+    "rpi4": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
+    "rpi5": ("onnx", "openvino", "tflite", "mnn", "ncnn"),
 }
 BOARDS = tuple(FORMATS)
 
@@ -145,7 +145,7 @@ def test_armv7l_has_no_openvino_and_says_so_of_xnnpack() -> None:
         support for name in BOARDS for support in load_board(name).runtimes if "armv7l" in support.architectures
     ]
 
-    assert {support.runtime for support in on_armv7l} == {"onnxruntime", "tflite-runtime"}
+    assert {support.runtime for support in on_armv7l} == {"onnxruntime", "tflite-runtime", "ncnn"}
     assert all("no XNNPACK" in support.note for support in on_armv7l if support.runtime == "tflite-runtime")
     assert any("No openvino format" in note for note in load_board("rk3288").notes)
 
@@ -208,7 +208,7 @@ def test_host_on_big_little_arm(tmp_path: Path) -> None:
     assert board.simd == ("asimd", "asimdrdm", "fphp", "asimdhp", "asimddp")
     assert board.architectures == ("aarch64",)
     assert {support.architectures for support in board.runtimes} == {("aarch64",)}
-    assert board.formats == ("onnx", "openvino", "tflite")
+    assert board.formats == ("onnx", "openvino", "tflite", "mnn", "ncnn")
 
 
 def test_host_has_only_what_every_core_has(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_host_on_x86_without_cpufreq(tmp_path: Path) -> None:
 
     assert clusters(board) == [("Intel(R) Xeon(R): a colon in the name", 2, 2600)]
     assert board.simd == ("sse4_1", "avx", "fma", "avx2")
-    assert board.formats == ("onnx", "openvino", "tflite")
+    assert board.formats == ("onnx", "openvino", "tflite", "mnn", "ncnn")
 
 
 def test_host_without_proc(tmp_path: Path) -> None:

@@ -10,15 +10,17 @@ from types import MappingProxyType
 
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.channels_first import ChannelsFirst
-from edgekit.passes.lower.divided_erf import DividedErf
+from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
+from edgekit.passes.lower.plain_operators import PlainOperators
 from edgekit.passes.lower.plain_slice import PlainSlice
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.sigmoid_gelu import SigmoidGelu
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
+from edgekit.passes.lower.whole_gelu import WholeGelu
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,17 @@ class Lowering:
     after: tuple[Pass, ...] = ()
     kernels: bool = True
 
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """All of them, where the forms of depthwise kernels do not matter."""
+        return (*self.before, *self.after)
+
 
 _split, _padding = SplitLayers(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _large_means = StagedMean(least_terms=32 * 32)
-_for_mnn = (PlainNorm(), DividedErf(), SigmoidGelu())
-_for_ncnn = (PlainSlice(),)
+_for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
+_for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {

@@ -5,7 +5,7 @@ a group gets is no business of this pass (`edgekit.tuning` decides).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from torch.fx import Node
@@ -56,22 +56,22 @@ class KernelForms:
         return "kernel-forms"
 
     def __call__(self, program: Program, log: Log) -> None:
-        sites = find_groups(program)
-        for site, name in zip(sites, self.forms, strict=True):
+        moved: dict[Node, Node] = {}
+        for site, name in zip(find_groups(program), self.forms, strict=True):
             candidate = candidates(site.group)[name]
             if candidate.whole is not None:
-                site.result.replace_all_uses_with(WHOLE_FORMS[candidate.whole](program, site))
+                here = replace(site, source=moved.get(site.source, site.source))
+                moved[site.result] = WHOLE_FORMS[candidate.whole](program, here)
+                site.result.replace_all_uses_with(moved[site.result])
                 log.fired[candidate.whole] += 1
             else:
-                _write_steps(program, site, candidate, log)
+                _write_steps(program, site, candidate, log, moved)
 
 
-def _write_steps(program: Program, site: GroupSite, candidate: Candidate, log: Log) -> None:
-    """Writes every convolution of a group in the form of its kind."""
-    moved: dict[Node, Node] = {}
-    step_forms = forms_of_steps(site.group, candidate.kinds)
-    for step in (step for chain in site.chains for step in chain):
-        form = step_forms[step.step]
+def _write_steps(program: Program, site: GroupSite, candidate: Candidate, log: Log, moved: dict[Node, Node]) -> None:
+    """Writes every convolution of a group in the form of its kind; `moved` has what took the place of which node."""
+    steps = (step for chain in site.chains for step in chain)
+    for step, form in zip(steps, forms_of_steps(site.group, candidate.kinds), strict=True):
         if form == DEPTHWISE:
             continue
         here = StepSite(step.node, moved.get(step.source, step.source), step.step)

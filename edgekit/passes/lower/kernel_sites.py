@@ -12,6 +12,9 @@ from edgekit.program import Program, arguments, constant, is_depthwise, module_p
 
 _aten = torch.ops.aten
 
+_PARTS = (_aten.narrow.default, _aten.slice.Tensor)
+"""What takes a part of a map."""
+
 Wrap = tuple[int, int, int, int]
 
 
@@ -95,7 +98,7 @@ def find_chains(program: Program) -> list[tuple[StepSite, ...]]:
 
 def _readers(wrapped: Node) -> set[Node]:
     """The nodes that read a map in order to repeat part of it: the concatenation, and the parts."""
-    return {wrapped, *(part for part in wrapped.all_input_nodes if part.target is _aten.narrow.default)}
+    return {wrapped, *(part for part in wrapped.all_input_nodes if part.target in _PARTS)}
 
 
 def step_site(program: Program, node: Node) -> StepSite | None:
@@ -124,31 +127,38 @@ def unwrapped(node: Node) -> tuple[Node, Wrap]:
     """
     if node.target is _aten.pad.default and arguments(node)["mode"] == "circular" and len(node.users) == 1:
         left, right, above, below = (*arguments(node)["pad"], 0, 0)[:4]
-        return arguments(node)["self"], (above, below, left, right)
+        wrap = (above, below, left, right)
+        return (arguments(node)["self"], wrap) if min(wrap) >= 0 else (node, (0, 0, 0, 0))
     if node.target is not _aten.cat.default or len(node.users) != 1:
         return node, (0, 0, 0, 0)
     parts, axis = list(arguments(node)["tensors"]), arguments(node)["dim"] % 4
-    whole = [part for part in parts if part.target is not _aten.narrow.default]
-    if len(whole) != 1 or axis < 2 or len(parts) > 3:
+    whole = next((part for part in parts if all(_is_part(other, part) for other in parts if other is not part)), None)
+    if whole is None or parts.count(whole) > 1 or axis < 2 or len(parts) > 3:
         return node, (0, 0, 0, 0)
-    place = parts.index(whole[0])
-    lengths = [_repeated(part, whole[0], axis, before=index < place) for index, part in enumerate(parts)]
+    place = parts.index(whole)
+    lengths = [_repeated(part, whole, axis, before=index < place) for index, part in enumerate(parts)]
     if any(length is None for length in lengths) or place > 1 or len(parts) - place > 2:
         return node, (0, 0, 0, 0)
     before = lengths[0] if place else 0
     after = lengths[-1] if place < len(parts) - 1 else 0
-    wrap = (before or 0, after or 0)
-    return whole[0], (*wrap, 0, 0) if axis == 2 else (0, 0, *wrap)
+    repeated = (before or 0, after or 0)
+    return whole, (*repeated, 0, 0) if axis == 2 else (0, 0, *repeated)
+
+
+def _is_part(node: Node, whole: Node) -> bool:
+    """Whether a node is some part of a map."""
+    return node.target in _PARTS and arguments(node)["self"] is whole
 
 
 def _repeated(part: Node, whole: Node, axis: int, *, before: bool) -> int | None:
     """How much of the far end of a map a part of a concatenation repeats; 0 for the map, None for anything else."""
     if part is whole:
         return 0
-    given, length = arguments(part), whole.meta["val"].shape[axis]
-    start = length - given["length"] if before else 0
-    fits = given["self"] is whole and given["dim"] % 4 == axis and given["start"] % length == start % length
-    return int(given["length"]) if fits and len(part.users) == 1 else None
+    given, side, length = arguments(part), whole.meta["val"].shape[axis], part.meta["val"].shape[axis]
+    start = side - length if before else 0
+    whole_steps = given.get("step", 1) == 1 and given["dim"] % 4 == axis
+    fits = whole_steps and ((given["start"] or 0) - start) % side == 0
+    return int(length) if fits and len(part.users) == 1 else None
 
 
 def _site(result: Node, chains: Chains) -> GroupSite:

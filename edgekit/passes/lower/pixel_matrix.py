@@ -24,24 +24,27 @@ def write_matmul(program: Program, site: GroupSite) -> Node:
     """Writes a group as a matrix product before the node of its result, and returns what has its shape."""
     node, group = site.result, site.group
     matrices, shifts = zip(*(chain_matrix(program, chain, group.size) for chain in site.chains), strict=True)
+    matrix, added = torch.stack(matrices).sum(0).float(), torch.stack(shifts).sum(0).float()
     name = str(arguments(site.chains[0][0].node)["weight"].target)
-    stored = insert_constant(program, node, f"{name}_pixels", sum(matrices).float()[None])
+    stored = insert_constant(program, node, f"{name}_pixels", matrix[None])
     batch = site.source.meta["val"].shape[0]
     with program.graph.inserting_before(node):
         rows = program.graph.call_function(
             _aten.reshape.default, (site.source, [batch, group.channels, 1, prod(group.size)])
         )
-        moved = program.graph.call_function(_aten.matmul.default, (rows, stored))
-    total = sum(shifts)
-    if isinstance(total, Tensor) and total.any():
-        shift = insert_constant(program, node, f"{name}_pixels_bias", total.float()[None, :, None])
+        made = [rows, program.graph.call_function(_aten.matmul.default, (rows, stored))]
+    if group.biased:
+        values = added if group.biased_inside else added[:, :1]
+        shift = insert_constant(program, node, f"{name}_pixels_bias", values[None, :, None])
         with program.graph.inserting_before(node):
-            moved = program.graph.call_function(_aten.add.Tensor, (moved, shift))
+            made.append(program.graph.call_function(_aten.add.Tensor, (made[-1], shift)))
     with program.graph.inserting_before(node):
-        result = program.graph.call_function(_aten.reshape.default, (moved, [batch, group.channels, *group.output]))
-    for made in (rows, moved, result):
-        made.meta = {key: value for key, value in node.meta.items() if key != "val"}
-    return result
+        shape = [batch, group.channels, *group.output]
+        made.append(program.graph.call_function(_aten.reshape.default, (made[-1], shape)))
+    for each in made[:-1]:
+        each.meta = {key: value for key, value in node.meta.items() if key != "val"}
+    made[-1].meta = dict(node.meta)
+    return made[-1]
 
 
 def chain_matrix(program: Program, chain: tuple[StepSite, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:

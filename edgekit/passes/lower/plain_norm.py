@@ -1,17 +1,20 @@
-"""A Euclidean norm is written out: the root of the sum of the squares.
+"""A norm is written out.
 
-    linalg_vector_norm(x, 2, dim, keepdim)  ->  sqrt(sum(x * x, dim, keepdim))      likewise norm(x, 2, dim, keepdim)
+    linalg_vector_norm(x, 2, dim, keepdim)  ->  sqrt(sum(x * x, dim, keepdim))      likewise norm
+    linalg_vector_norm(x, 1, dim, keepdim)  ->  sum(abs(x), dim, keepdim)
 
-For runtimes that have no such operator, or a wrong one: MNN 3.6 converts ReduceL2 without a word into values several
-times too large, and every network with such a norm is destroyed by it.
+For MNN 3.6, which converts ReduceL2 and ReduceL1 without a word into a norm over all axes, whichever are asked for: it
+does not know that from opset 18 on they are an input. Values are several times too large, and the network is destroyed.
 
-Rule: the order is 2, and no other type is asked for.
+Rule: the order is 2 or 1, and no other type is asked for.
 """
 
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import Node
+from torch.fx.node import Argument
 
 from edgekit.passes.base import Log
 from edgekit.program import Program, arguments
@@ -27,7 +30,7 @@ _NORMS = (
 
 
 class PlainNorm:
-    """Writes Euclidean norms in elementary operators."""
+    """Writes norms in elementary operators."""
 
     name = "plain-norm"
 
@@ -35,20 +38,26 @@ class PlainNorm:
         for target in _NORMS:
             for node in program.graph.find_nodes(op="call_function", target=target):
                 given = arguments(node)
-                if given.get("ord", given.get("p", 2)) in (2, None) and given.get("dtype") is None:
-                    _write_out(program, node, given)
+                order = given.get("ord", given.get("p", 2))
+                if order in (1, 2, None) and given.get("dtype") is None:
+                    _write_out(program, node, given, squared=order != 1)
                     log.fired[self.name] += 1
 
 
-def _write_out(program: Program, node: Node, given: dict[str, Any]) -> None:
+def _write_out(program: Program, node: Node, given: dict[str, Any], *, squared: bool) -> None:
     source = given["self"]
-    rank = source.meta["val"].ndim
     axes = given.get("dim")
-    axes = [axes] if isinstance(axes, int) else list(axes or range(rank))
+    axes = [axes] if isinstance(axes, int) else list(axes or range(source.meta["val"].ndim))
     with program.graph.inserting_before(node):
-        square = program.graph.call_function(_aten.mul.Tensor, (source, source))
-        total = program.graph.call_function(_aten.sum.dim_IntList, (square, axes, given.get("keepdim", False)))
-        root = program.graph.call_function(_aten.sqrt.default, (total,))
-    for made, like in ((square, source), (total, node), (root, node)):
+        magnitude = (
+            _call(program, _aten.mul.Tensor, source, source) if squared else _call(program, _aten.abs.default, source)
+        )
+        total = _call(program, _aten.sum.dim_IntList, magnitude, axes, given.get("keepdim", False))
+        result = _call(program, _aten.sqrt.default, total) if squared else total
+    for made, like in ((magnitude, source), (total, node), (result, node)):
         made.meta = {**node.meta, "val": like.meta["val"]}
-    node.replace_all_uses_with(root)
+    node.replace_all_uses_with(result)
+
+
+def _call(program: Program, target: OpOverload, *operands: Argument) -> Node:
+    return program.graph.call_function(target, operands)
