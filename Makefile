@@ -40,7 +40,7 @@ test: $(INSTALLED) ## Run the fast tests
 test-slow: $(INSTALLED) ## Run the slow tests: conversions and float64 verification of whole models
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-test-arm: $(INSTALLED) ## Run exported artifacts in emulated ARM boards (needs qemu-user)
+test-arm: $(INSTALLED) ## Run exported artifacts in emulated ARM boards (needs qemu-user, qemu-system-arm)
 	$(BIN)/python -m pytest -m arm tests/arm $(ARGS)
 
 lint: $(DEV_INSTALLED) ## Check style, formatting and types
