@@ -177,7 +177,7 @@ def candidates(group: KernelGroup) -> dict[str, Candidate]:
     kinds = [kind for kind in KINDS if any(step.kind == kind for step in group.steps)]
     found = {}
     for chosen in product(*(forms[kind] for kind in kinds)):
-        of_kinds = dict(zip(kinds, chosen, strict=True))
+        of_kinds: dict[Kind, str] = dict(zip(kinds, chosen, strict=True))
         name = DEPTHWISE if set(chosen) == {DEPTHWISE} else " + ".join(chosen)
         found[name] = Candidate(kinds=of_kinds, whole=None, bytes=separate_bytes(group, of_kinds))
     for name, needed in whole_forms(group):

@@ -33,7 +33,7 @@ def outcomes(
     patch: pytest.MonkeyPatch, costs: Mapping[str, float], disturb: Disturbance | None = None
 ) -> Counter[tuple[str, ...]]:
     """The fastest of a race for every seed, and how often it came to that."""
-    machines = (Machine(costs, seed, **({"disturb": disturb} if disturb else {})) for seed in SEEDS)
+    machines = (Machine(costs, seed, disturb=disturb) if disturb else Machine(costs, seed) for seed in SEEDS)
     return Counter(tuple(sorted(run(patch, machine).fastest)) for machine in machines)
 
 

@@ -141,8 +141,8 @@ def unwrapped(node: Node) -> tuple[Node, Wrap]:
         return node, (0, 0, 0, 0)
     before = lengths[0] if place else 0
     after = lengths[-1] if place < len(parts) - 1 else 0
-    wrap = (before or 0, after or 0)
-    return whole, (*wrap, 0, 0) if axis == 2 else (0, 0, *wrap)
+    repeated = (before or 0, after or 0)
+    return whole, (*repeated, 0, 0) if axis == 2 else (0, 0, *repeated)
 
 
 def _is_part(node: Node, whole: Node) -> bool:

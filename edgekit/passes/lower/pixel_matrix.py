@@ -24,8 +24,9 @@ def write_matmul(program: Program, site: GroupSite) -> Node:
     """Writes a group as a matrix product before the node of its result, and returns what has its shape."""
     node, group = site.result, site.group
     matrices, shifts = zip(*(chain_matrix(program, chain, group.size) for chain in site.chains), strict=True)
+    matrix, added = torch.stack(matrices).sum(0).float(), torch.stack(shifts).sum(0).float()
     name = str(arguments(site.chains[0][0].node)["weight"].target)
-    stored = insert_constant(program, node, f"{name}_pixels", sum(matrices).float()[None])
+    stored = insert_constant(program, node, f"{name}_pixels", matrix[None])
     batch = site.source.meta["val"].shape[0]
     with program.graph.inserting_before(node):
         rows = program.graph.call_function(
@@ -33,8 +34,8 @@ def write_matmul(program: Program, site: GroupSite) -> Node:
         )
         made = [rows, program.graph.call_function(_aten.matmul.default, (rows, stored))]
     if group.biased:
-        added = sum(shifts).float() if group.biased_inside else sum(shifts).float()[:, :1]
-        shift = insert_constant(program, node, f"{name}_pixels_bias", added[None, :, None])
+        values = added if group.biased_inside else added[:, :1]
+        shift = insert_constant(program, node, f"{name}_pixels_bias", values[None, :, None])
         with program.graph.inserting_before(node):
             made.append(program.graph.call_function(_aten.add.Tensor, (made[-1], shift)))
     with program.graph.inserting_before(node):
