@@ -37,8 +37,7 @@ def test_every_test_network_of_the_zoo_holds_its_group(found: KernelGroup) -> No
 
 def test_the_zoo_has_every_group_once_and_each_can_be_written_in_several_ways() -> None:
     assert len(set(ZOO)) == len({str(found) for found in ZOO}) == len(ZOO)
-    fixed = [found for found in ZOO if len(candidates(found)) == 1]
-    assert {max(found.steps[0].taps) for found in fixed} == {5, 29, 31}  # their matrices would be too large
+    assert all(len(candidates(found)) > 1 for found in ZOO)
     assert {form for found in ZOO for way in candidates(found).values() for form in way.forms} == {
         *("depthwise", "toeplitz", "pieces", "rows", "dense", "matmul"),
     }
