@@ -28,7 +28,14 @@ from edgekit.bundle import (
     write_manifest,
 )
 from edgekit.cache import StageCache
-from edgekit.errors import BudgetError, ConverterError, EnvironmentProblemError, OutputError, ParityError
+from edgekit.errors import (
+    BudgetError,
+    ConverterError,
+    EnvironmentProblemError,
+    MisuseError,
+    OutputError,
+    ParityError,
+)
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
@@ -237,14 +244,14 @@ def artifacts(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network
     """Every artifact of a plan; a format that only the target asks for is left out where its converter cannot make it.
 
     Raises:
-        ConverterError: A converter failed that was asked for by name, or all of them did.
-        ParityError, BudgetError, ModelError, WeightsError: A stage failed.
+        ConverterError, MisuseError: A format cannot be made that was asked for by name, or none of them can.
+        ParityError, BudgetError: A stage failed.
     """
     members = []
     for entry in plan.exporters:
         try:
             members.append(artifact_stage(plan, entry, folder, cache, clock, network))
-        except ConverterError as error:
+        except (ConverterError, MisuseError) as error:
             if plan.request.formats or (not members and entry is plan.exporters[-1]):
                 raise
             clock.progress.note(f"Left out: {entry.format}, which {plan.request.target} runs. {error}")
