@@ -16,6 +16,10 @@ CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
+# Every processor runs tests; each process computes on one, and those of one file stay together for what they share.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+PARALLEL := -n logical --dist loadfile
+
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "edgekit needs Python 3.11 or newer, which $(PYTHON) is not. Run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -35,13 +39,13 @@ demo: $(INSTALLED) ## Export ParCNetV2-T for ARM boards and say where the bundle
 	$(BIN)/edgekit export parcnetv2_t --target arm $(ARGS)
 
 test: $(INSTALLED) ## Run the fast tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the slow tests: conversions and float64 verification of whole models
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
 
-test-arm: $(INSTALLED) ## Run exported artifacts in emulated ARM boards (needs qemu-user)
-	$(BIN)/python -m pytest -m arm tests/arm $(ARGS)
+test-arm: $(INSTALLED) ## Run exported artifacts in emulated ARM boards (needs qemu-user, qemu-system-arm)
+	$(PYTEST) -m arm tests/arm $(ARGS)
 
 lint: $(DEV_INSTALLED) ## Check style, formatting and types
 	$(BIN)/ruff check

@@ -8,7 +8,7 @@ The rules for a runtime and an architecture are made by this command and the sam
 import torch
 from torch import Tensor, nn
 
-from edgekit.kernel_group import KernelGroup, KernelStep, Pair
+from edgekit.kernel_group import KernelGroup, KernelStep, Pair, candidates
 from edgekit.tune.probe import KernelNetwork
 
 SIDE = 224
@@ -26,7 +26,7 @@ def circular(side: int, axis: int) -> KernelStep:
 
 
 def groups() -> list[KernelGroup]:
-    """The groups, with the width that networks have at each size."""
+    """The groups that can be written in several ways, with the width that networks have at each size."""
     found = []
     for channels, side in ((96, 56), (192, 28), (384, 14), (768, 7)):
         chains = [
@@ -44,7 +44,7 @@ def groups() -> list[KernelGroup]:
         found.append(KernelGroup(channels=channels, size=(side, side), chains=cross))
     for channels, side, taps in ((96, 56, 5), (192, 28, 5), (96, 56, 7), (192, 28, 7)):  # between stages
         found.append(KernelGroup(channels=channels, size=(side, side), chains=((same(taps, taps, stride=2),),)))
-    return found
+    return [group for group in found if len(candidates(group)) > 1]
 
 
 class KernelZoo(nn.Module):

@@ -134,7 +134,7 @@ def openvino_streams(path: Path, threads: int, inputs: Tensors) -> Callable[[], 
 def ways(network: Network, name: str, folder: Path, threads: int, inputs: Tensors) -> tuple[Ways, Parts]:
     """Every way to run the network in one runtime, all proved to give the same."""
     runtime = EXPORTERS[name].runtime
-    program, _ = lower(network, runtime, "fp32")
+    program = lower(network, runtime, "fp32").program
     cut = partition(program, PATTERN)
     certify(program, cut, PATTERN, network.probes[:1])
     whole = export(program, name, made(folder / name / "whole"), cut.inputs, cut.outputs)

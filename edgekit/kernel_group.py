@@ -176,8 +176,8 @@ MOST_TOEPLITZ_BYTES = 16 << 20
 
 def candidates(group: KernelGroup) -> dict[str, Candidate]:
     """Every way to write a group by its name, as trained first."""
-    forms = {"line": line_forms(group), "plane": plane_forms(group)}
-    kinds = [kind for kind in KINDS if any(step.kind == kind for step in group.steps)]
+    forms: dict[Kind, tuple[str, ...]] = {"line": line_forms(group), "plane": plane_forms(group)}
+    kinds: list[Kind] = [kind for kind in KINDS if any(step.kind == kind for step in group.steps)]
     found = {}
     for chosen in product(*(forms[kind] for kind in kinds)):
         of_kinds: dict[Kind, str] = dict(zip(kinds, chosen, strict=True))

@@ -28,7 +28,14 @@ from edgekit.bundle import (
     write_manifest,
 )
 from edgekit.cache import StageCache
-from edgekit.errors import BudgetError, EnvironmentProblemError, OutputError, ParityError
+from edgekit.errors import (
+    BudgetError,
+    ConverterError,
+    EnvironmentProblemError,
+    MisuseError,
+    OutputError,
+    ParityError,
+)
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
@@ -151,7 +158,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         if plan.network_key is None:
             plan = plan.keyed(network.get().identity())
         record = network_stage(plan, folder, cache, clock, network)
-        members = [artifact_stage(plan, entry, folder, cache, clock, network) for entry in plan.exporters]
+        members = artifacts(plan, folder, cache, clock, network)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             edgekit_version=__version__,
@@ -231,6 +238,24 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
     )
     remember(cache, plan.network_key, record, (folder / REFERENCE,), clock)
     return record
+
+
+def artifacts(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> list[Member]:
+    """Every artifact of a plan; a format that only the target asks for is left out where its converter cannot make it.
+
+    Raises:
+        ConverterError, MisuseError: A format cannot be made that was asked for by name, or none of them can.
+        ParityError, BudgetError: A stage failed.
+    """
+    members = []
+    for entry in plan.exporters:
+        try:
+            members.append(artifact_stage(plan, entry, folder, cache, clock, network))
+        except (ConverterError, MisuseError) as error:
+            if plan.request.formats or (not members and entry is plan.exporters[-1]):
+                raise
+            clock.progress.note(f"Left out: {entry.format}, which {plan.request.target} runs. {error}")
+    return members
 
 
 def artifact_stage(

@@ -1,7 +1,8 @@
 """MNN, through ONNX and MNN's compiled converter (see `mnn_converter`).
 
-Names, shapes and edgekit's metadata are in the file's `bizCode`, as JSON; `Module.getInfo()` gives it back. The
-identifier that the converter draws at random is replaced by one of the content.
+Names, shapes and edgekit's metadata are in the file's `bizCode`, as JSON; `Module.getInfo()` gives it back. An
+operator's name is the path of its module, `/` and a name; those of the network's outputs have theirs, so that their
+modules are in the JSON as well. The identifier that the converter draws at random is replaced by one of the content.
 
 What the converter of 3.6 changes without a word, and how it is kept from it:
 
@@ -17,9 +18,11 @@ at 116 dB in 1.15 times the time with small ones; some networks of timm need it 
 """
 
 import hashlib
+import json
 import re
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +32,7 @@ import onnx
 
 from edgekit.errors import ConverterError
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.onnx_graph import to_graph
+from edgekit.exporters.onnx_graph import MODULE_KEY, to_graph
 from edgekit.exporters.process import Finished, run_script
 from edgekit.program import Program
 
@@ -57,11 +60,11 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     """Writes `<stem>.mnn`, constants in float32."""
     graph = to_graph(program, spec, OPSET)
     refuse_wrong(graph)
+    modules = name_by_module(graph)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source, result = Path(scratch, _SOURCE), Path(scratch, _RESULT)
         source.write_bytes(graph.SerializeToString(deterministic=True))
-        settings = {LEVEL_KEY: next(iter(LEVELS.values()))}
-        described = spec.described(settings)
+        described = description(spec, next(iter(LEVELS.values())), modules)
         arguments = ["-f", "ONNX", "--modelFile", _SOURCE, "--MNNModel", _RESULT, "--bizCode", described]
         done = run_script(CONVERTER, arguments, Path(scratch))
         if done.status or not result.is_file():
@@ -71,11 +74,35 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     for label, level in LEVELS.items():
         path = folder / (f"{stem}.mnn" if not candidates else f"{stem}.{len(candidates)}.mnn")
         # One digit for another: the strings of a flatbuffer can be changed in place when they keep their length.
-        changed = content.replace(described.encode(), spec.described({LEVEL_KEY: level}).encode())
+        changed = content.replace(described.encode(), description(spec, level, modules).encode())
         path.write_bytes(with_fixed_identifier(changed, identifier))
         notes = (FLOAT32, *([f"set the hint WINOGRAD_MEMORY_LEVEL to {level}"] if candidates else []))
         candidates.append(Candidate((path,), label, notes))
     return tuple(candidates)
+
+
+def description(spec: ExportSpec, level: int, modules: Mapping[str, str]) -> str:
+    """What goes into `bizCode`: names, shapes, metadata, the setting, and the modules of the outputs."""
+    described = json.loads(spec.described({LEVEL_KEY: level})) | {"modules": modules}
+    return json.dumps(described, sort_keys=True, separators=(",", ":"))
+
+
+def name_by_module(graph: onnx.ModelProto) -> dict[str, str]:
+    """Puts the path of the module before the name of every value inside, and gives back those of the outputs."""
+    ports = {port.name for port in (*graph.graph.input, *graph.graph.output)}
+    paths = {value: module_path(node) for node in graph.graph.node for value in node.output}
+    names = {value: f"{path}/{value}" for value, path in paths.items() if value not in ports}
+    for node in graph.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    for value in graph.graph.value_info:
+        value.name = names.get(value.name, value.name)
+    return {value: path for value, path in paths.items() if value in ports}
+
+
+def module_path(node: onnx.NodeProto) -> str:
+    """The path of the module a node came from; "" for the outermost."""
+    return next((entry.value for entry in node.metadata_props if entry.key == MODULE_KEY), "")
 
 
 def refuse_wrong(graph: onnx.ModelProto) -> None:

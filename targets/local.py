@@ -11,7 +11,9 @@ class LocalShell:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.bases: tuple[str, ...] = (str(cache_folder("local")),)
+        base = cache_folder("local")
+        base.mkdir(parents=True, exist_ok=True)
+        self.bases: tuple[str, ...] = (str(base),)
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, *arguments]

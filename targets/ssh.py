@@ -22,7 +22,7 @@ OPTIONS = (
 
 EXPLANATIONS = (
     (
-        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "has changed and you have requested strict checking",
         "shows another host key than the known one. If the board was set up anew, forget the old key with "
         "`ssh-keygen -R {host}`; if not, somebody may be in between",
     ),

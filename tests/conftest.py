@@ -38,6 +38,7 @@ from edgekit.plan import Plan
 from edgekit.program import Program
 from edgekit.reference import model_in_float64
 from edgekit.verify import reference
+from tests.kernels import MIXER
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -218,6 +219,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         result = CliRunner().invoke(cli, line, prog_name="edgekit", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return Exported(arguments, root / "bundle", root / "cache", made[0], result.stdout)
+
+
+@pytest.fixture
+def mixer(tmp_path: Path) -> str:
+    """What names a small network of a user's own with one group of large kernels, `tests.kernels.MIXED`."""
+    path = tmp_path / "mixer.py"
+    path.write_text(MIXER)
+    return f"{path}:build"
 
 
 @pytest.fixture

@@ -57,3 +57,29 @@ GROUPS: Mapping[str, KernelGroup] = {
     "torus": group((TORUS,)),
 }
 """Kinds of groups by name."""
+
+MIXER = """
+import torch
+from torch import nn
+
+class Mixer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.row = nn.Conv2d(8, 8, (1, 31), padding=(0, 15), groups=8, bias=False)
+        self.column = nn.Conv2d(8, 8, (31, 1), padding=(15, 0), groups=8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.column(self.row(x)))
+        return self.head(x.mean((2, 3)))
+
+def build():
+    torch.manual_seed(0)
+    return Mixer().eval(), torch.zeros(1, 3, 32, 32)
+"""
+"""A network of a user's own with one oversized pair, quick to write in every form."""
+
+MIXED = KernelGroup(channels=8, size=(16, 16), chains=((same(1, 31), same(31, 1, bias=True)),))
+"""Its group."""

@@ -38,9 +38,12 @@ def installed_name(path: Path) -> str:
 
 
 def shipped_files() -> set[str]:
-    """Every .c, .py and .toml file of the four folders, as installed. The links inside edgekit/ are not followed."""
+    """Every file of the four folders that is installed. The links inside edgekit/ are not followed."""
     files = (
-        file for folder in FOLDERS for ending in ("c", "py", "toml") for file in (ROOT / folder).rglob(f"*.{ending}")
+        file
+        for folder in FOLDERS
+        for ending in ("c", "json", "py", "toml")
+        for file in (ROOT / folder).rglob(f"*.{ending}")
     )
     return {installed_name(file) for file in files}
 

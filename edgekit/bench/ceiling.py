@@ -17,7 +17,7 @@ from edgekit.bench.microbenchmarks import SIDES, WORKING_SETS, Kernel, kernels
 from edgekit.bench.rounds import one_round
 from edgekit.errors import EnvironmentProblemError
 
-ROUNDS = 12
+ROUNDS = 20
 WARM_UP = 2
 """Rounds before those that count."""
 

@@ -7,7 +7,7 @@ What runtimes tell differs, and so does how it is tied to the file:
 | ONNX Runtime | by name; a convolution it rewrote is named after its result; others by the tensors they give |
 | OpenVINO | it names the operations that went into a kernel |
 | TFLite | its own kernels by their place in the file; XNNPACK's by their order, see `edgekit.bench.xnnpack` |
-| torch | by name |
+| MNN, ncnn, torch | by name |
 
 A node that nothing claims was fused: it belongs to the operator that computes what reads it. An operator that claims
 nothing changes the layout of a tensor in memory, or cannot be tied to the file.
@@ -89,7 +89,14 @@ def _by_order(operators: Sequence[OperatorTime], graph: FileGraph) -> list[list[
 
 
 CLAIMANTS: Mapping[str, Callable[[Sequence[OperatorTime], FileGraph], list[list[str]]]] = MappingProxyType(
-    {"onnxruntime": _by_tensor, "openvino": _by_origin, "tflite": _by_order, "torch": _by_origin}
+    {
+        "mnn": _by_origin,
+        "ncnn": _by_origin,
+        "onnxruntime": _by_tensor,
+        "openvino": _by_origin,
+        "tflite": _by_order,
+        "torch": _by_origin,
+    }
 )
 """Runtime to how its operators are tied to nodes."""
 

@@ -1,4 +1,4 @@
-"""Artifacts as graphs, one module per format; nothing is loaded into a runtime."""
+"""Artifacts as graphs, one module per format."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -11,6 +11,8 @@ from edgekit.filegraph.base import FileGraph, Read
 
 READERS: Mapping[str, str] = MappingProxyType(
     {
+        "mnn": "edgekit.filegraph.mnn",
+        "ncnn": "edgekit.filegraph.ncnn",
         "onnxruntime": "edgekit.filegraph.onnx",
         "openvino": "edgekit.filegraph.openvino",
         "tflite": "edgekit.filegraph.tflite",

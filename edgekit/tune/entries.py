@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgekit.kernel_group import KernelGroup, candidates
 from edgekit.numerics import compare_one
 from edgekit.tune.artifacts import EMPTY, Contest
@@ -16,9 +19,18 @@ RIGHT_DB = 100.0
 
 def refused(contest: Contest, measured: Measured) -> dict[str, str]:
     """The candidates that do not run, or whose outputs are not those of the group, with the reason."""
-    compared = {name: compare_one(contest.expected[name], output).snr_db for name, output in measured.outputs.items()}
-    wrong = {name: f"wrong: {snr_db:.1f} dB" for name, snr_db in compared.items() if snr_db < RIGHT_DB}
+    found = {name: why_wrong(contest.expected[name], output) for name, output in measured.outputs.items()}
+    wrong = {name: f"wrong: {reason}" for name, reason in found.items() if reason is not None}
     return {**contest.failures, **measured.failures, **wrong}
+
+
+def why_wrong(expected: NDArray[np.float64], output: NDArray[np.float32]) -> str | None:
+    """What is wrong with an answer, None where it is right."""
+    try:
+        snr_db = compare_one(expected, output).snr_db
+    except ValueError as error:
+        return str(error)
+    return f"{snr_db:.1f} dB" if snr_db < RIGHT_DB else None
 
 
 def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) -> Entry | None:

@@ -175,7 +175,8 @@ def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> I
 
 def known(installed: Iterable[str]) -> frozenset[str]:
     """The runtimes that distributions bring."""
-    return frozenset(runtime for runtime, names in DISTRIBUTIONS.items() if set(names) & set(installed))
+    there = {name.lower() for name in installed}
+    return frozenset(runtime for runtime, names in DISTRIBUTIONS.items() if there & {name.lower() for name in names})
 
 
 def core_name(processor: str) -> str:

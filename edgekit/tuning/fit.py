@@ -13,7 +13,7 @@ def fitted(choices: Sequence[KernelChoice], spare_bytes: int) -> list[KernelChoi
     """Choices whose constants together are at most so much larger than as trained.
 
     One group after another takes a form with smaller constants, always the change that costs least time for each byte
-    of those that have to go; what it saves beyond them is worth nothing.
+    that has to go; what it saves beyond these is worth nothing.
 
     Raises:
         BudgetError: Even the smallest forms are too large.

@@ -49,7 +49,8 @@ def _find(
 ) -> Found | None:
     fitting = [table for table in own if (table.runtime, table.architecture) == (runtime, architecture)]
     fitting.sort(key=lambda table: table.emulated)  # time on a real device says more than instructions do
-    here = [table for table in fitting if table.cpu == place.cpu and table.package in place.packages]
+    packages = {package.lower() for package in place.packages}  # a distribution's name has no case: MNN, mnn
+    here = [table for table in fitting if table.cpu == place.cpu and table.package.lower() in packages]
     for tables, what in ((here, "measured here"), (fitting, "measured on a sister device")):
         for table in tables:
             for entry in table.entries:

@@ -1,7 +1,7 @@
 """Makes a session's folder on a board and starts the guard in it: `python3 -c TEXT SIZE BASE...`.
 
 The runner, SIZE bytes of it, comes first on standard input; what follows is for the guard. The folder is `.edgekit` in
-the first BASE that can be written. It is not known yet which Python the board has, so this text is a plain one.
+the first BASE that is there and can be written. This text is plain, for it is not known yet which Python the board has.
 """
 
 import fcntl
@@ -13,9 +13,9 @@ import tempfile
 
 def make_session(bases: "list[str]") -> "tuple[str, str]":
     """The private folder, and the session's own in it."""
-    reason = "none was named"
-    for base in bases:
-        root = os.path.join(os.path.expanduser(base), ".edgekit")
+    reason = "there is none of " + ", ".join(bases)
+    for base in filter(os.path.isdir, map(os.path.expanduser, bases)):
+        root = os.path.join(base, ".edgekit")
         try:
             os.makedirs(os.path.join(root, "sessions"), mode=0o700, exist_ok=True)
             return root, tempfile.mkdtemp(dir=os.path.join(root, "sessions"))

@@ -7,8 +7,10 @@ float32, also on processors where a runtime would choose half precision.
 
 from __future__ import annotations
 
-import os
 from typing import Any, Mapping
+
+from edgekit.targets.shipped.mnn_model import MnnModel
+from edgekit.targets.shipped.ncnn_model import NcnnModel
 
 
 class TfliteModel:
@@ -120,88 +122,6 @@ class OpenVinoModel:
 
     def outputs(self) -> list[tuple[str, Any]]:
         return [(name, self._request.get_output_tensor(index).data) for index, name in enumerate(self._names)]
-
-
-class NcnnModel:
-    """An ncnn network from its `.param` and `.bin` files; batches of one, which ncnn's tensors leave out."""
-
-    def __init__(self, files: list[str], threads: int) -> None:
-        import ncnn
-
-        self._ncnn: Any = ncnn
-        self._net = self._ncnn.Net()
-        options = self._net.opt
-        options.num_threads = threads
-        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
-        options.use_bf16_storage = False
-        for file, load in zip(files, (self._net.load_param, self._net.load_model)):
-            if load(file) != 0:
-                raise ValueError(f"ncnn does not read {os.path.basename(file)}")
-        self.inputs = sorted(self._net.input_names())
-        self.kernels = "fp32"
-        self._given: dict[str, Any] = {}
-        self._results: Any = []
-
-    def bind(self, inputs: Mapping[str, Any]) -> None:
-        for name, array in inputs.items():
-            if array.shape[0] != 1:
-                raise ValueError(f"ncnn takes batches of one, and {name!r} is one of {array.shape[0]}")
-        self._given = {name: self._ncnn.Mat(_without_batch(array)).clone() for name, array in inputs.items()}
-
-    def run(self) -> None:
-        extractor = self._net.create_extractor()
-        for name, mat in self._given.items():
-            extractor.input(name, mat)
-        self._results = [extractor.extract(name)[1] for name in self._net.output_names()]
-
-    def outputs(self) -> list[tuple[str, Any]]:
-        return [(name, _with_batch(mat)) for name, mat in zip(self._net.output_names(), self._results)]
-
-
-def _without_batch(array: Any) -> Any:
-    view: Any = memoryview(array)
-    return view.cast("B").cast(view.format, view.shape[1:])
-
-
-def _with_batch(mat: Any) -> Any:
-    view: Any = memoryview(mat)
-    return memoryview(bytearray(view.tobytes())).cast(view.format, (1, *view.shape))
-
-
-class MnnModel:
-    """A session of MNN on the CPU, in full precision."""
-
-    def __init__(self, files: list[str], threads: int) -> None:
-        import MNN
-
-        self._mnn: Any = MNN
-        self._interpreter = self._mnn.Interpreter(files[0])
-        self._session = self._interpreter.createSession({"numThread": threads, "backend": "CPU", "precision": "high"})
-        self._inputs = self._interpreter.getSessionInputAll(self._session)
-        self._outputs = self._interpreter.getSessionOutputAll(self._session)
-        self.inputs = sorted(self._inputs)
-        self.kernels = "precision high"
-
-    def bind(self, inputs: Mapping[str, Any]) -> None:
-        for name, array in inputs.items():
-            layout = self._mnn.Tensor_DimensionType_Caffe
-            host = self._mnn.Tensor(array.shape, self._mnn.Halide_Type_Float, array, layout)
-            self._inputs[name].copyFrom(host)
-
-    def run(self) -> None:
-        self._interpreter.runSession(self._session)
-
-    def outputs(self) -> list[tuple[str, Any]]:
-        return [(name, self._read(tensor)) for name, tensor in sorted(self._outputs.items())]
-
-    def _read(self, tensor: Any) -> Any:
-        import numpy as np
-
-        values = np.zeros(tensor.getShape(), np.float32)
-        layout = self._mnn.Tensor_DimensionType_Caffe
-        host = self._mnn.Tensor(values.shape, self._mnn.Halide_Type_Float, values, layout)
-        tensor.copyToHostTensor(host)
-        return np.array(host.getNumpyData(), np.float32).reshape(values.shape)
 
 
 DISTRIBUTIONS = {

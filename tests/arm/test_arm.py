@@ -46,18 +46,21 @@ class Target:
 
     def files(self, bundle: Path) -> tuple[Path, ...]:
         """The artifact and what belongs beside it, the loadable file first."""
-        beside = {"xml": ("bin",)}.get(self.suffix, ())
-        return (self.artifact(bundle), *(self.artifact(bundle).with_suffix(f".{suffix}") for suffix in beside))
+        main = self.artifact(bundle)
+        return (main, main.with_suffix(".bin")) if self.suffix in ("xml", "ncnn.param") else (main,)
 
 
 # The 32-bit wheel of tflite-runtime is built without XNNPACK; a test that did not know would measure another program.
 ARMV7_TFLITE = Target("armv7", "tflite-runtime", "2.14.0", "tflite", "builtin")
 TARGETS = (
     ARMV7_TFLITE,
+    Target("armv7", "ncnn", "1.0.20261020", "ncnn.param", "fp32"),
     Target("aarch64", "tflite-runtime", "2.14.0", "tflite", "xnnpack"),
     Target("aarch64", "ai-edge-litert", "2.3.0", "tflite", "xnnpack"),
     Target("aarch64", "onnxruntime", "1.31.1", "onnx", "CPUExecutionProvider"),
     Target("aarch64", "openvino", "2026.4.1", "xml", "acl_f32"),
+    Target("aarch64", "ncnn", "1.0.20261020", "ncnn.param", "fp32"),
+    Target("aarch64", "mnn", "3.6.1", "mnn", "precision high"),
 )
 
 

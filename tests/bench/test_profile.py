@@ -169,5 +169,8 @@ def test_a_real_artifact_is_accounted_for(name: str, tiny: Network, tiny_artifac
     assert 0 < found.inside < 1.5
     assert found.latency_ms >= found.fastest_ms > 0
     times = {row.name: row.ms for row in by_module(found.operators, 2)}
+    if name == "ncnn":  # pnnx keeps no module
+        assert times.keys() == {UNMAPPED}
+        return
     assert {"downsample_layers.0", "stages.0", "stages.3"} <= times.keys()
     assert times.get(UNMAPPED, 0.0) <= 0.05 * found.operators_ms

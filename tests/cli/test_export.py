@@ -305,3 +305,79 @@ def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, ke
         *("parcnetv2_xt.fp32.onnx", "parcnetv2_xt.fp32.tflite", "parcnetv2_xt.fp32.xml"),
         "reference.safetensors",
     ]
+
+
+# -- forms of large kernels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lowering", "message"),
+    [
+        (("fast",), "There is no lowering 'fast'. Choose depthwise, toeplitz, pieces, rows, dense, matmul or auto"),
+        (("stages.*=",), "There is no lowering ''"),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("--dry-run",)], ids=["export", "dry-run"])
+def test_a_form_there_is_not_is_refused_first(
+    run: Run, mixer: str, lowering: tuple[str, ...], message: str, option: tuple[str, ...]
+) -> None:
+    asked = [part for form in lowering for part in ("--lowering", form)]
+    result = run("export", mixer, "--format", "onnx", *asked, *option)
+    assert (result.exit_code, names(Path.cwd())) == (2, [])
+    assert message in result.stderr
+
+
+def test_a_pattern_that_meets_no_kernel_is_a_slip(run: Run, mixer: str) -> None:
+    result = run("export", mixer, "--format", "onnx", "--lowering", "stage.*=dense", "-o", "out")
+    assert (result.exit_code, names(Path.cwd())) == (2, [])
+    assert "--lowering stage.*=dense meets no large depthwise kernel." in result.stderr
+
+
+@pytest.mark.parametrize("size", ["large", "40", "0MB", "-1MB", "4TB"])
+def test_what_is_no_size_is_refused(run: Run, mixer: str, size: str) -> None:
+    result = run("export", mixer, "--max-size", size)
+    assert result.exit_code == (1 if size == "40" else 2)
+    assert ("above --max-size" if size == "40" else "is no size. Write 40MB, 800KB or 40MiB") in result.stderr
+    assert names(Path.cwd()) == []
+
+
+def exported_forms(run: Run, mixer: str, *options: str) -> tuple[int, str, str]:
+    """Bytes of the artifact, the form of its one group, and what decided."""
+    result = run("export", mixer, "--format", "onnx", "-o", "out", *options)
+    assert result.exit_code == 0, result.output
+    (member,) = read_manifest(Path("out")).members
+    (choice,) = member.kernels
+    assert run("verify", "out").exit_code == 0
+    return sum(file.size for file in member.artifact.files), choice.form, choice.source
+
+
+@pytest.mark.slow
+def test_forms_that_are_asked_for_are_in_the_artifact_and_in_the_manifest(run: Run, mixer: str) -> None:
+    sizes = {}
+    for form in ("depthwise", "toeplitz", "dense", "matmul"):
+        sizes[form], *told = exported_forms(run, mixer, "--lowering", form)
+        assert told == [form, f"asked for: {form}"]
+    assert sizes["depthwise"] < sizes["toeplitz"] < sizes["dense"] < sizes["matmul"]
+    _, form, source = exported_forms(run, mixer, "--lowering", "pieces")
+    assert (form, source.partition(";")[0]) == ("depthwise", "not to be had as pieces")
+
+
+@pytest.mark.slow
+def test_a_size_is_kept_by_taking_smaller_forms(run: Run, mixer: str) -> None:
+    free, form, _ = exported_forms(run, mixer, "--lowering", "matmul")
+    assert form == "matmul"
+    assert exported_forms(run, mixer, "--lowering", "matmul", "--max-size", "3MB")[:2] == (free, "matmul")
+
+    size, form, source = exported_forms(run, mixer, "--lowering", "matmul", "--max-size", "25KB")
+
+    assert size <= 25_000 < free
+    assert form != "matmul"
+    assert source == "--max-size; else matmul"
+
+
+def test_a_size_that_nothing_keeps_is_a_failed_check_and_leaves_nothing(run: Run, mixer: str) -> None:
+    for kind in ("onnx", "pt2"):
+        result = run("export", mixer, "--format", kind, "--max-size", "1KB", "-o", "out")
+        assert (result.exit_code, names(Path.cwd())) == (1, []), result.output
+        assert "above --max-size" in result.stderr
+        assert "Nothing was published" in result.stderr

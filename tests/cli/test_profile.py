@@ -57,7 +57,7 @@ def test_modules_are_those_of_the_network(profiles: list[dict[str, Any]]) -> Non
         ((), ["module", "stages.0.0", "head", "(outside of operators)"]),
         (("--depth", "1"), ["\nstages ", "\nhead "]),
         (("--by", "kind"), ["kind", "\nConv ", "LayerNormalization"]),
-        (("--by", "operator", "--top", "3"), ["kernel", "stages.", "more)", "(outside of operators)"]),
+        (("--by", "operator", "--top", "50"), ["kernel", "stages.", "more)", "(outside of operators)"]),
         (("--format", "onnx", "--threads", "2"), ["in onnxruntime, 2 threads"]),
     ],
     ids=["default", "depth", "kind", "operator", "threads"],

@@ -347,9 +347,10 @@ def test_tensors_of_one_shape_that_are_taken_for_each_other_are_found(
 def test_every_format_has_all_tensors(
     run: Run, nets: Path, tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
-    bundle = made(name, nets, tmp_path, *options, formats=tuple(EXPORTERS))
+    formats = tuple(each for each in EXPORTERS if each != "ncnn")  # it has neither batches nor scalars
+    bundle = made(name, nets, tmp_path, *options, formats=formats)
     manifest = read_manifest(bundle)
-    assert [member.artifact.format for member in manifest.members] == list(EXPORTERS)
+    assert tuple(member.artifact.format for member in manifest.members) == formats
     assert [spec.name for spec in manifest.inputs] == [word.partition("=")[0] for word in options[1::2]]
     for member in manifest.members:
         assert [case.output for case in member.parity] == 4 * [spec.name for spec in manifest.outputs]

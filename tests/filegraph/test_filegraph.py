@@ -34,8 +34,8 @@ def test_there_is_a_reader_for_every_runtime() -> None:
 
 
 def test_a_runtime_without_a_reader_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"^net\.mnn is for runtime 'mnn', whose files cannot be read yet"):
-        read_graph("mnn", tmp_path / "net.mnn")
+    with pytest.raises(ArtifactError, match=r"^net\.abc is for runtime 'abacus', whose files cannot be read yet"):
+        read_graph("abacus", tmp_path / "net.abc")
 
 
 @FORMATS
@@ -43,7 +43,11 @@ def test_macs_and_modules_are_those_of_the_program(name: str, tiny: Network, tin
     """Of each layer, not only of all together."""
     program = lower(tiny, EXPORTERS[name].runtime, "fp32").program
     graph = graph_of(name, tiny_artifact)
-    wanted = Counter((module_path(node), node_macs(node)) for node in operators(program) if node_macs(node))
+    wanted: Counter[tuple[str | None, int]] = Counter(
+        (None if name == "ncnn" else module_path(node), node_macs(node))
+        for node in operators(program)
+        if node_macs(node)
+    )
     found = Counter((node.module, node.macs) for node in graph.nodes.values() if node.macs)
     if name == "tflite":  # the last operator gives the file's output, whose name is not the converter's to choose
         found[("head", 240)] += found.pop((None, 240))
@@ -66,7 +70,10 @@ def test_modules_are_paths_of_the_network_and_nothing_else(name: str, tiny: Netw
     known = {module_path(node) for node in operators(program)}
     modules = [node.module for node in graph_of(name, tiny_artifact).nodes.values()]
     assert {module for module in modules if module is not None} <= known
-    assert modules.count(None) <= 1
+    if name == "ncnn":  # pnnx keeps none
+        assert set(modules) == {None}
+    else:
+        assert modules.count(None) <= (2 if name == "mnn" else 1)  # MNN's own changes of layout at the outputs
 
 
 class EveryProduct(nn.Module):
@@ -96,6 +103,9 @@ def test_every_kind_of_product_is_counted(name: str, tmp_path: Path) -> None:
     graph = read_graph(EXPORTERS[name].runtime, candidate.files[0])
     expected = Counter(node_macs(node) for node in operators(program) if node_macs(node))
     assert len(list(expected.elements())) == 6
+    if name == "mnn":  # it computes the two groups apart
+        grouped = 12 * 10 * 8 * 4 * 3 * 3
+        expected = expected - Counter([grouped]) + Counter([grouped // 2] * 2)
     assert Counter(node.macs for node in graph.nodes.values() if node.macs) == expected
 
 

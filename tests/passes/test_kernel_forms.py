@@ -205,7 +205,7 @@ def random_steps(draw: st.DrawFn) -> KernelStep:
     else:
         options["stride"] = tuple(draw(st.sampled_from((1, 1, 2))) for _ in range(2))
         options["padding"] = tuple(draw(st.integers(0, side // 2)) for side in taps)
-    return KernelStep(taps=taps, **options)
+    return KernelStep(taps=(taps[0], taps[1]), **options)
 
 
 @st.composite

@@ -1,7 +1,10 @@
 """A group as a matrix between pixels: what it answers to one pixel is what the group answers."""
 
+from typing import cast
+
 import pytest
 import torch
+from torch import nn
 
 from edgekit.kernel_group import candidates
 from edgekit.program import constants, run
@@ -23,12 +26,12 @@ def test_a_row_of_the_matrix_is_the_answer_to_one_pixel(name: str) -> None:
     assert matrix.shape == (1, found.channels, found.size[0] * found.size[1], found.output[0] * found.output[1])
     assert tuple(reads.meta["val"].shape) == (1, found.channels, 1, found.size[0] * found.size[1])
 
-    layers = list(network(name).chains)
+    layers = list(cast("nn.ModuleList", network(name).chains))
     one, nothing = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     row, column = found.size[0] // 3, found.size[1] - 1
     one[:, :, row, column] = 1.0
     with torch.no_grad():
-        answer = sum(layer(one) for layer in layers) - sum(layer(nothing) for layer in layers)
+        answer = torch.stack([layer(one) - layer(nothing) for layer in layers]).sum(0)
     assert torch.allclose(matrix[0, :, row * found.size[1] + column], answer.flatten(2)[0].float(), atol=1e-7)
 
 
@@ -50,7 +53,7 @@ def test_what_a_convolved_bias_adds_differs_at_the_border_and_another_does_not()
         added[found] = bias
 
     assert added[inside].shape == (1, 4, 1, 63)
-    assert added[inside][0, 0, 0].unique().numel() > 1
+    assert len(set(added[inside][0, 0, 0].tolist())) > 1
     assert added[outside].shape == (1, 4, 1, 1)
 
 

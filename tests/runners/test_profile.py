@@ -19,8 +19,7 @@ from edgekit.runners import load
 from edgekit.runners.base import Profile, Runner
 
 Artifact = Callable[[str], tuple[Candidate, ...]]
-UNPROFILED = ("mnn", "ncnn")
-FORMATS = pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in UNPROFILED])
+FORMATS = pytest.mark.parametrize("name", EXPORTERS)
 RUNS = 3
 
 LAYERS = {
@@ -28,6 +27,8 @@ LAYERS = {
     "openvino": ("Convolution|GroupConvolution", ("Convolution", "GroupConvolution")),
     "tflite": ("CONV_2D|DEPTHWISE_CONV_2D|FULLY_CONNECTED", ("Convolution", "Fully Connected")),
     "pt2": ("conv2d", ("aten::conv2d",)),
+    "mnn": ("Convolution|ConvolutionDepthwise", ("Convolution",)),
+    "ncnn": ("Convolution|ConvolutionDepthWise", ("Convolution",)),
 }
 """Layers as the file calls them, and how the runtime's kernels for them begin."""
 
@@ -72,13 +73,9 @@ def test_every_layer_of_the_file_is_there(name: str, tiny_artifact: Artifact) ->
     kinds, kernels = LAYERS[name]
     layers = sum(node.kind in kinds.split("|") for node in graph.nodes.values())
     assert layers > 20
-    assert sum(operator.kind.startswith(kernels) for operator in found.operators) == layers
-
-
-@pytest.mark.parametrize("name", UNPROFILED)
-def test_a_runtime_without_a_profiler_says_so(name: str, tiny_artifact: Artifact) -> None:
-    with opened(name, tiny_artifact) as runner, pytest.raises(EnvironmentProblemError, match="has no profiler"):
-        runner.profile({"input": image()}, 1)
+    made = sum(operator.kind.startswith(kernels) for operator in found.operators)
+    # ONNX Runtime makes convolutions of scales too.
+    assert made >= layers if name == "onnx" else made == layers
 
 
 @FORMATS

@@ -53,7 +53,8 @@ def test_another_ssh_can_be_named(programs: Path, monkeypatch: pytest.MonkeyPatc
     ("complaint", "meaning"),
     [
         (
-            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "Host key for [board]:2222 has changed and you have requested strict checking.\n"
+            "Host key verification failed.",
             "`ssh-keygen -R '[board]:2222'`",
         ),
         ("Host key verification failed.", "Connect once with `ssh -p 2222 pi@board`"),

@@ -34,6 +34,13 @@ def test_what_was_measured_here_decides() -> None:
     )
 
 
+def test_a_package_has_its_name_in_any_case() -> None:
+    mine = table(only(PAIR, "dense"), runtime="mnn", package="mnn 3.6.1")
+    here = Place(("x86_64",), "Zen 3", frozenset({"MNN 3.6.1"}))
+    (found,) = find(PAIR, "mnn", here, [mine], [])
+    assert found.source == f"measured here: {mine.describe()}"
+
+
 @pytest.mark.parametrize("other", [SISTER, OLDER], ids=["another CPU", "another version"])
 def test_a_sister_device_decides_before_the_rules(other: Table) -> None:
     assert source([other], [RULES]) == f"measured on a sister device: {other.describe()}"
