@@ -33,7 +33,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "macs": frozenset(),
         "numerics": frozenset(),
         "quiet": frozenset(),
+        "user_code": frozenset(),
         "program": frozenset({"macs"}),
+        "user_module": frozenset({"user_code"}),
         "memory": frozenset({"program"}),
         "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
@@ -41,10 +43,11 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pictures": frozenset({"inspection", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
+        "data": frozenset({"user_module", "user_code"}),
         "cache": frozenset({"files"}),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
-        "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
+        "intake": frozenset({"archive", "files", "inputs", "models", "numerics", "user_code", "user_module"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"program", "standalone"}),
@@ -67,8 +70,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+                *("bench", "bundle", "cache", "data", "exporters", "files", "inspection", "kernel_group"),
+                *("network", "pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
