@@ -29,7 +29,7 @@ def reasons(
         keep: Names of layers that were asked to stay float.
     """
     gates = find_gates(layers, graph)
-    found = {}
+    found: dict[str, str] = {}
     for layer in layers:
         if layer.kind in ("grouped", "product"):
             found[layer.name] = layer.kind

@@ -179,7 +179,7 @@ def _stored(model: ModelProto, constant: TensorProto, axis: int, name: str) -> N
     largest = np.abs(values).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
     whole = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
-    parts = {f"{name}.int8": whole, f"{name}.scale": scale.reshape(-1)}
+    parts: dict[str, NDArray[Any]] = {f"{name}.int8": whole, f"{name}.scale": scale.reshape(-1)}
     model.graph.initializer.extend(numpy_helper.from_array(value, part) for part, value in parts.items())
     return helper.make_node(_DEQUANTIZE, list(parts), [name], name=f"{name}.{_DEQUANTIZE}", axis=axis)
 

@@ -8,13 +8,14 @@ What has to be so, found by measuring; each has a test:
    in the order of the images, makes them depend on that order and lets the first image count most.
 3. Layers are named together with their operator: to the quantizer the network's output is an operator too, of the name
    of the layer before it, and would be given in integers.
-4. The file is written anew with its constants aligned, see `edgekit.flatbuffer`.
+4. The file is written anew, with its constants inside it and aligned, see `edgekit.flatbuffer`.
 """
 
 import re
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
 from ai_edge_quantizer.calibrator import Calibrator
@@ -74,11 +75,13 @@ def _load(path: Path) -> Any:
 
 def _operator(model: Any, operator: Any) -> str:
     code = model.operatorCodes[operator.opcodeIndex]
-    return _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    name: str = _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return name
 
 
 def _is_constant(model: Any, tensor: Any) -> bool:
-    return model.buffers[tensor.buffer].data is not None
+    buffer = model.buffers[tensor.buffer]
+    return buffer.data is not None or buffer.offset > 1
 
 
 def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
@@ -92,8 +95,18 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
         raise ConverterError(f"ai-edge-quantizer could not quantize {source.name}: {first_line(error)}") from error
     if made is None:
         raise ConverterError(f"ai-edge-quantizer returned no model for {source.name}.")
-    target.write_bytes(pack(cast("Any", schema.ModelT.InitFromPackedBuf(bytes(made), 0))))
+    target.write_bytes(pack(_inlined(bytes(made))))
     return (target,)
+
+
+def _inlined(content: bytes) -> Any:
+    """The object tree with all constants in it; the quantizer puts large ones behind the flatbuffer."""
+    model = cast("Any", schema.ModelT.InitFromPackedBuf(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 1 stands for an empty buffer there
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    return model
 
 
 def _recipe(source: Path, job: Job) -> Any:
