@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.blocks_last import BlocksLast
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
@@ -50,7 +51,7 @@ _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
 _for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 _openvino = Lowering((_split, ChannelsFirst("reduced")), (_large_means,))
-_tflite = Lowering((_split,), (_staged, _row, _broadcast))
+_tflite = Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast))
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
