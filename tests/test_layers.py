@@ -53,6 +53,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
         "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
+        "evaluation": frozenset({"bundle", "cache", "data", "files", "numerics"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -67,8 +68,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+                *("bench", "bundle", "cache", "evaluation", "exporters", "files", "inspection"),
+                *("kernel_group", "network", "pictures", "plan", "program", "quiet"),
+                *("reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -77,6 +79,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
             }
         ),
+        "waterfall": frozenset(
+            {
+                *("bundle", "cache", "evaluation", "network", "pipeline", "plan", "program"),
+                *("quiet", "reference_file", "runners"),
+            }
+        ),
+        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "files"}),
