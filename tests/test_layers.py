@@ -41,6 +41,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pictures": frozenset({"inspection", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
+        "data": frozenset({"files"}),
         "cache": frozenset({"files"}),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
