@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgekit.data.dataset import Dataset, Pixels
 from edgekit.evaluation.outcomes import RANKS, WRONG, Outcomes
-from edgekit.evaluation.record import ClassDrop, Flip, FlipKind, Step
+from edgekit.evaluation.record import ClassDrop, Flip, FlipKind, Step, Verdict
 from edgekit.evaluation.statistics import decide, drop_interval, images_needed, mcnemar, points
 from edgekit.numerics import snr_db
 
@@ -40,7 +40,7 @@ class Subset:
     @property
     def labelled(self) -> Flags:
         """Which images have a label."""
-        return self.labels != UNLABELLED
+        return np.not_equal(self.labels, UNLABELLED)
 
     def class_name(self, number: int) -> str:
         """A class by its number, as the data set calls it where it has names."""
@@ -101,7 +101,8 @@ def beside(step: Step, first: Outcomes, own: Outcomes, subset: Subset, max_drop:
         return made
     lost, gained = (int(flags.sum()) for flags in _sides(first, own, subset))
     interval, drop = drop_interval(lost, gained, labelled), points(lost, gained, labelled)
-    verdict = decide(interval, max_drop)
+    decided = decide(interval, max_drop)
+    verdict: Verdict = "alike" if decided == "undecided" and not changed.any() else decided
     return structs.replace(
         made,
         verdict=verdict,

@@ -156,7 +156,7 @@ def recall(task: Task, cache: StageCache) -> Outcomes | None:
     """What the cache has of a network's answers; None where that is nothing, or damaged."""
     with tempfile.TemporaryDirectory() as folder:
         found = cache.fetch(task.key, Path(folder), Kept)
-        return found and load_outcomes(Path(folder) / OUTCOMES, task.images, task.classes)
+        return None if found is None else load_outcomes(Path(folder) / OUTCOMES, task.images, task.classes)
 
 
 def keep(task: Task, outcomes: Outcomes, cache: StageCache, progress: Progress) -> None:

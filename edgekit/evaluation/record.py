@@ -13,8 +13,12 @@ from edgekit.artifact import Preprocessing
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["first", "within", "over", "undecided", "unlabelled"]
-"""`first` is the step that the others are compared with; `within`, `over` and `undecided` speak of the budget."""
+Verdict = Literal["first", "within", "over", "alike", "undecided", "unlabelled"]
+"""`first` is the step that the others are compared with, and `unlabelled` one without a label to compare by.
+
+The others speak of the budget. `within` and `over`: the whole interval is on that side of it. `undecided`: it is on
+both. `alike`: it is on both as well, for there are few images, but every one of them is answered as before.
+"""
 
 FlipKind = Literal["lost", "gained", "other"]
 """Right before and wrong now; wrong before and right now; neither, which is two wrong answers or no label."""
@@ -85,7 +89,7 @@ class Step(Struct, frozen=True, kw_only=True):
         p_value: McNemar's exact test of no difference.
         lost: Images the first step has right and this one wrong; `gained` the other way round.
         agreement: Share of all images, labelled or not, that both steps answer alike.
-        changed: Number of images they do not; `flips` shows some, those first that the first step was surest of.
+        changed: Number of images they do not; `flips` shows some, the lost ones first and of these the surest.
         nonfinite: Images on which a logit is NaN or infinite; they count as wrong and as changed.
         snr_db: Of the logits of `edgekit.evaluation.outcomes.KEPT` images against the first step.
         more_images: How many images more would bring the interval to plus or minus 0.3 points; 0: there are enough.

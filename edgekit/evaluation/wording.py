@@ -12,6 +12,7 @@ VERDICTS: dict[Verdict, str] = {
     "first": "",
     "within": "within",
     "over": "OVER",
+    "alike": "no change seen",
     "undecided": "undecided",
     "unlabelled": "no labels",
 }
@@ -63,19 +64,20 @@ def conclusions(evaluation: Evaluation) -> Iterator[str]:
     if blamed is not None:
         sure = "is over" if blamed.verdict == "over" else "seems to be over"
         yield f"{blamed.name} is the first step that {sure} the budget of {evaluation.max_drop:g} points."
-    for step in evaluation.steps:
-        if step.verdict == "undecided":
-            yield undecided(step, evaluation.max_drop)
-    wanting = max((step.more_images or 0 for step in evaluation.steps), default=0)
+    yield from (undecided(step, evaluation.max_drop) for step in evaluation.steps if step.verdict == "undecided")
+    alike = [step for step in evaluation.steps if step.verdict == "alike" and step.interval is not None]
+    if alike:
+        most = max(step.interval[1] for step in alike if step.interval is not None)
+        names = ", ".join(step.name for step in alike)
+        yield f"Every image is answered as before by {names}; so few images may leave {most:.2f} points unseen."
+    wanting = max((step.more_images or 0 for step in evaluation.steps if step.verdict != "over"), default=0)
     if wanting:
-        yield f"{wanting:,} more images would resolve {RESOLUTION_POINTS:g} points in every step."
+        where = "every step that is not over" if blamed is not None and blamed.verdict == "over" else "every step"
+        yield f"{wanting:,} more images would resolve {RESOLUTION_POINTS:g} points in {where}."
 
 
 def undecided(step: Step, max_drop: float) -> str:
     """What is open about a step, and what would settle it."""
     side = "beyond" if (step.drop or 0.0) > max_drop else "within"
     more = f"about {step.images_to_decide:,} more images would" if step.images_to_decide else "no number of images may"
-    return (
-        f"{step.name}: its drop is {side} the budget, its interval on both sides of it, so that nothing is decided; "
-        f"{more} decide."
-    )
+    return f"{step.name} is undecided: its drop is {side} the budget, its interval on both sides of it; {more} decide."
