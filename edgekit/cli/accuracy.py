@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.cli.output import WIDE, console, mebibytes, styled, table
+from edgekit.cli.output import WIDE, console, styled, table
 from edgekit.evaluate import Outcome
 from edgekit.evaluation.record import Evaluation, Step, Verdict
 from edgekit.evaluation.wording import (
@@ -17,6 +17,7 @@ from edgekit.evaluation.wording import (
     images_text,
     p_text,
     percent,
+    size_text,
     snr_text,
 )
 
@@ -33,11 +34,14 @@ def print_evaluation(outcome: Outcome, latency: Mapping[str, str], place: Path) 
     for text in (*evaluation.notes, *conclusions(evaluation)):
         printer.print(text, soft_wrap=True)
     for step in evaluation.steps:
+        # Above the table and not its title, which would be broken into lines as narrow as the table.
         if step.flips:
-            printer.print()
+            printer.print(
+                styled(f"\nImages that {step.name} answers otherwise: {step.changed:,}", "bold"), soft_wrap=True
+            )
             printer.print(flip_table(step))
         if step.per_class:
-            printer.print()
+            printer.print(styled(f"\nClasses in {step.name}", "bold"), soft_wrap=True)
             printer.print(class_table(step))
     printer.print()
     for problem in outcome.problems:
@@ -62,7 +66,7 @@ def waterfall_table(evaluation: Evaluation, latency: Mapping[str, str], *, wide:
         counts = (str(step.lost), str(step.gained), p_text(step.p_value)) if answered else ("", "", "")
         listing.add_row(
             step.name,
-            "" if step.size_bytes is None else mebibytes(step.size_bytes),
+            size_text(step.size_bytes),
             *((latency.get(step.sha256, ""),) if measured else ()),
             percent(step.top1),
             *((percent(step.top5),) if wide else ()),
@@ -83,10 +87,7 @@ def verdict_text(step: Step) -> Text:
 
 def flip_table(step: Step) -> Table:
     """The images a step answers otherwise, the lost ones first."""
-    listing = table(
-        f"Images that {step.name} answers otherwise: {step.changed:,}",
-        *("image", "label", "before", ">margin", "after", ">margin", ""),
-    )
+    listing = table("", *("image", "label", "before", ">margin", "after", ">margin", ""))
     for flip in step.flips[:SHOWN_FLIPS]:
         margins = f"{flip.margin_before:.2f}", f"{flip.margin_after:.2f}"
         listing.add_row(
@@ -103,7 +104,7 @@ def flip_table(step: Step) -> Table:
 
 def class_table(step: Step) -> Table:
     """The classes that lost most."""
-    listing = table(f"Classes in {step.name}", "class", ">images", ">lost", ">gained", ">before", ">top-1", ">drop")
+    listing = table("", "class", ">images", ">lost", ">gained", ">before", ">top-1", ">drop")
     for each in step.per_class[:SHOWN_CLASSES]:
         counts = (str(each.images), str(each.lost), str(each.gained))
         listing.add_row(each.name, *counts, percent(each.top1_before), percent(each.top1), f"{each.drop:.2f}")

@@ -11,6 +11,7 @@ from edgekit.evaluation.wording import (
     images_text,
     p_text,
     percent,
+    size_text,
     snr_text,
 )
 
@@ -41,7 +42,7 @@ def _row(step: Step, evaluation: Evaluation, latency: Mapping[str, str]) -> tupl
     verdict = VERDICTS[step.verdict]
     return (
         f"`{step.name}`",
-        "" if step.size_bytes is None else f"{step.size_bytes / (1 << 20):.2f} MiB",
+        size_text(step.size_bytes),
         latency.get(step.sha256, ""),
         percent(step.top1),
         percent(step.top5),

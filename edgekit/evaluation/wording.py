@@ -23,6 +23,13 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} %"
 
 
+def size_text(size: int | None) -> str:
+    """Bytes in MiB, or KiB where that would be 0.0."""
+    if size is None:
+        return ""
+    return f"{size / (1 << 20):.2f} MiB" if size >= 1 << 20 else f"{size / (1 << 10):.0f} KiB"
+
+
 def drop_text(step: Step) -> str:
     """A drop in points with its interval; what is gained is negative."""
     if step.drop is None or step.interval is None:
