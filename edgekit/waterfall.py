@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from edgekit.bundle import Manifest, Member, Progress, check_file
 from edgekit.cache import stage_key, tool_versions
+from edgekit.clock import Clock
 from edgekit.errors import ArtifactError, EdgekitError, MisuseError, ParityError
 from edgekit.evaluation.loop import Classify
 from edgekit.evaluation.record import Step
-from edgekit.pipeline import Clock
 from edgekit.plan import Request, make_plan, runs_user_code
 from edgekit.quiet import silenced
 from edgekit.reference_file import read_reference

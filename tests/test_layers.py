@@ -43,13 +43,15 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "bundle": frozenset({"files", "tuning"}),
         "data": frozenset({"files"}),
         "cache": frozenset({"files"}),
+        "clock": frozenset({"bundle", "cache", "quiet"}),
+        "flatbuffer": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
-        "exporters": frozenset({"program", "standalone"}),
-        "quant": frozenset(),
+        "exporters": frozenset({"flatbuffer", "program", "standalone"}),
+        "quant": frozenset({"filegraph", "flatbuffer"}),
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
@@ -67,10 +69,11 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
+        "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "evaluation", "exporters", "files", "inspection"),
-                *("kernel_group", "network", "pictures", "plan", "program", "quiet"),
+                *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
+                *("kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
                 *("reference_file", "tuning", "verify"),
             }
         ),
@@ -82,7 +85,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "waterfall": frozenset(
             {
-                *("bundle", "cache", "evaluation", "network", "pipeline", "plan", "program"),
+                *("bundle", "cache", "clock", "evaluation", "network", "plan", "program"),
                 *("quiet", "reference_file", "runners"),
             }
         ),
@@ -103,6 +106,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
+        "quant": frozenset({"base", "recipe"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""
@@ -229,7 +233,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "plan", "tune")
+        *("fused", "network", "plan", "quantize", "tune")
     }
 
 

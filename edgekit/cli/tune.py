@@ -62,7 +62,7 @@ def tune(
     """
     from edgekit.cli.output import StageLines, print_json
     from edgekit.errors import MisuseError
-    from edgekit.pipeline import Clock
+    from edgekit.clock import Clock
     from edgekit.plan import make_plan
     from edgekit.tune.measure import open_bench
     from edgekit.tune.run import tune as carry_out
