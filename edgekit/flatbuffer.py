@@ -1,4 +1,4 @@
-"""Writing TFLite flatbuffers with their constants aligned to 16 bytes, as the format demands and ARM kernels rely on."""
+"""Writing TFLite flatbuffers, constants aligned to 16 bytes as the format demands and ARM kernels rely on."""
 
 from typing import Any
 

@@ -251,6 +251,9 @@ def quantized_artifacts(
         ParityError: It is not the network any more.
     """
     members = []
+    able = {exporter.format for exporter, _, _ in plan.quantizers}
+    if floats := [entry.format for entry in plan.exporters if entry.format not in able]:
+        clock.progress.note(f"Float only: {', '.join(floats)}, which nothing quantizes.")
     for exporter, quantizer, recipe in plan.quantizers:
         key = stage_key(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),

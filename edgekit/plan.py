@@ -246,11 +246,10 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
             "--data: a folder in ImageNet's layout or of images alone, an .npz file, digits or patterns."
         )
     able = [QUANTIZERS[entry.format] for entry in exporters if entry.format in QUANTIZERS]
-    unable = [name for name in request.formats if name not in QUANTIZERS]
-    if unable or not able:
+    if not able:
         raise MisuseError(
-            f"{', '.join(unable) or 'None of the formats'} cannot be quantized; {', '.join(QUANTIZERS)} can. Choose "
-            "these with --format, or leave --int8 out."
+            f"{', '.join(entry.format for entry in exporters)} cannot be quantized; {', '.join(QUANTIZERS)} can. "
+            "Choose one of these with --format, or leave --int8 out."
         )
     for quantizer in able:
         quantizer.recipe(request.recipe)

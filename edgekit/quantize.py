@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.artifact import CalibrationRecord, OperatorPrecision, Parity, Preprocessing, QuantRecord, TensorSpec
+from edgekit.artifact import CalibrationRecord, OperatorPrecision, Parity, Preprocessing, QuantRecord, Shape, TensorSpec
 from edgekit.data.dataset import Dataset
 from edgekit.data.feed import feed
+from edgekit.data.lint import lint
 from edgekit.data.sources import open_dataset
 from edgekit.errors import DataError, MisuseError, ParityError
 from edgekit.filegraph import read_graph
@@ -66,9 +67,10 @@ class Material:
 
     def _feeds(self, chosen: tuple[Dataset, tuple[int, ...]]) -> Iterator[Feed]:
         dataset, indices = chosen
-        height, width = self.source.shape[-2:]
+        last = channels_last(self.source.shape)
+        height, width = self.source.shape[1:3] if last else self.source.shape[2:]
         for tensor in feed(dataset, self.preprocessing, (height, width), indices):
-            yield {self.source.name: tensor}
+            yield {self.source.name: np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if last else tensor}
 
     @property
     def record(self) -> CalibrationRecord:
@@ -96,13 +98,13 @@ def gather(spec: str, preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
         MisuseError: The network takes something else than one image.
         DataError: There is no such data, or there are too few images.
     """
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[:2] != (1, 3):
+    if len(inputs) != 1 or not is_one_image(inputs[0].shape):
         taken = ", ".join(f"{each.name} {'x'.join(map(str, each.shape))}" for each in inputs)
         raise MisuseError(
             f"Only networks that take one image, 1x3xHxW, can be quantized; this one takes {taken}. Leave --int8 out."
         )
     train, test = open_dataset(spec, split="train"), open_dataset(spec, split="test")
-    same = train.digest == test.digest
+    same = len(train) == len(test) and train.digest == test.digest
     if len(train) < 2 or not len(test):
         raise DataError(f"{spec} has {len(train)} images; quantizing takes 100 or more to measure ranges on.")
     count = min(images, len(train) - len(train) // 4 if same else len(train))
@@ -113,7 +115,18 @@ def gather(spec: str, preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
         preprocessing=preprocessing,
         calibration=(train, chosen),
         held_out=(test, spread(rest, HELD_OUT)),
+        warnings=lint(train, chosen, preprocessing),
     )
+
+
+def is_one_image(shape: Shape) -> bool:
+    """Whether an input is 1 x 3 x H x W or 1 x H x W x 3."""
+    return len(shape) == 4 and shape[0] == 1 and 3 in (shape[1], shape[3])
+
+
+def channels_last(shape: Shape) -> bool:
+    """Whether an image's channels are its last axis."""
+    return shape[1] != 3
 
 
 def spread(indices: Sequence[int], count: int) -> tuple[int, ...]:

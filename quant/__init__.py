@@ -21,6 +21,7 @@ class Quantizer:
     Attributes:
         format: Name of the format.
         runtime: What runs it.
+        suffix: Ending of the loadable file.
         module: Where `layers`, `quantize` and `quantized` are.
         packages: Distributions whose versions decide the bytes.
         extra: The edgekit extra that installs them, None when they are always there.
@@ -30,6 +31,7 @@ class Quantizer:
 
     format: str
     runtime: str
+    suffix: str
     module: str
     packages: tuple[str, ...]
     extra: str | None
@@ -68,6 +70,7 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType(
             Quantizer(
                 format="onnx",
                 runtime="onnxruntime",
+                suffix=".onnx",
                 module="edgekit.quant.onnx",
                 packages=("onnx", "onnxruntime"),
                 extra=None,
@@ -77,6 +80,7 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType(
             Quantizer(
                 format="openvino",
                 runtime="openvino",
+                suffix=".xml",
                 module="edgekit.quant.openvino",
                 packages=("openvino", "nncf"),
                 extra="openvino",
@@ -86,6 +90,7 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType(
             Quantizer(
                 format="tflite",
                 runtime="tflite",
+                suffix=".tflite",
                 module="edgekit.quant.tflite",
                 packages=("ai-edge-quantizer", "ai-edge-litert", "flatbuffers"),
                 extra="tflite",

@@ -70,6 +70,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
+        "quantize_file": frozenset({"cache", "files", "quant", "quantize", "quiet", "runners"}),
         "pipeline": frozenset(
             {
                 *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
@@ -233,7 +234,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "plan", "quantize", "tune")
+        *("fused", "network", "plan", "quantize", "quantize_file", "tune")
     }
 
 

@@ -221,9 +221,9 @@ def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatc
         ({"recipe": "int8"}, MisuseError, r"'int8' needs images: .* Give them with --data: a folder"),
         ({"data": "digits"}, MisuseError, r"--data and --float are for quantizing"),
         (
-            {"recipe": "int8", "data": "digits", "formats": ("onnx", "ncnn")},
+            {"recipe": "int8", "data": "digits", "formats": ("pt2", "ncnn")},
             MisuseError,
-            r"ncnn cannot be",
+            r"ncnn, pt2 cannot be",
         ),
         (
             {"recipe": "dynamic_wi8", "data": "digits", "formats": ("openvino",)},

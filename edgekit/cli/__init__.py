@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",
+        "quantize": "edgekit.cli.quantize:quantize",
         "targets": "edgekit.cli.targets:targets",
         "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",

@@ -145,6 +145,17 @@ def parity_table(members: tuple[Member, ...], *, wide: bool) -> Table:
     return listing
 
 
+def reasons_table(record: QuantRecord) -> Table:
+    """The layers of a quantized file by kind and by why they stayed float, with their share of the work."""
+    listing = table("Layers", "kind", "precision", "reason", ">layers", ">MACs")
+    total = max(sum(each.macs for each in record.operators), 1)
+    groups = dict.fromkeys((each.kind, each.precision, each.reason) for each in record.operators)
+    for group in groups:
+        found = [each.macs for each in record.operators if (each.kind, each.precision, each.reason) == group]
+        listing.add_row(*group, str(len(found)), f"{sum(found) / total:.1%}")
+    return listing
+
+
 def quantized_text(record: QuantRecord) -> str:
     """How many operators are int8, by which recipe."""
     return f"{record.quantized} of {len(record.operators)} layers int8, {record.recipe}"

@@ -65,4 +65,4 @@ LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
         ("torch", "fp32"): Lowering(kernels=False),
     }
 )
-"""(runtime, `fp32` or `int8`) to the passes that lower a program for it; `benchmarks/lowering.py` says what they are worth."""
+"""(runtime, `fp32` or `int8`) to the passes that lower for it; `benchmarks/lowering.py` says what they are worth."""
