@@ -66,6 +66,19 @@ class Member(Struct, frozen=True, kw_only=True):
     quantization: QuantRecord | None = None
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """What a network was built from, as it was asked for; with the bundle's inputs enough to build it again."""
+
+    model: str
+    features: bool
+    weights: str | None
+    weights_sha256: str | None
+    ema: bool
+    seed: int
+    only: tuple[str, ...]
+    no_fuse: tuple[str, ...]
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """Everything about a bundle; `manifest.json` is exactly this."""
 
@@ -86,6 +99,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     reference: FileHash
     tools: dict[str, str]
     stages: tuple[Stage, ...]
+    origin: Origin | None = None
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

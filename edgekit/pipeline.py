@@ -18,12 +18,13 @@ import msgspec
 from msgspec import structs
 
 from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
-from edgekit.bench.store import carry_over
+from edgekit.bench.store import carry_over as carry_runs_over
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
     Manifest,
     Member,
+    Origin,
     Progress,
     check_place,
     write_manifest,
@@ -37,6 +38,7 @@ from edgekit.errors import (
     OutputError,
     ParityError,
 )
+from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
@@ -123,10 +125,27 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             reference=hash_files([folder / REFERENCE])[0],
             tools=plan.tools,
             stages=tuple(clock.stages),
+            origin=origin(plan),
         )
         write_manifest(manifest, folder)
-        carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
+        for carry_over in (carry_runs_over, carry_evaluations_over):
+            carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
+
+
+def origin(plan: Plan) -> Origin:
+    """What the network of a plan is built from, for the manifest."""
+    request = plan.request
+    return Origin(
+        model=request.model,
+        features=request.features,
+        weights=None if request.weights is None else str(request.weights),
+        weights_sha256=plan.weights_sha256,
+        ema=request.ema,
+        seed=request.seed,
+        only=request.only,
+        no_fuse=request.no_fuse,
+    )
 
 
 def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) -> "Inspection":

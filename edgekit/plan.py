@@ -197,6 +197,15 @@ def make_plan(request: Request) -> Plan:
     return plan if identity is None else plan.keyed(identity)
 
 
+def runs_user_code(model: str) -> bool:
+    """Whether a MODEL is code of the user's, which building it runs.
+
+    Raises:
+        MisuseError: It is no MODEL, or it names a file that is not there.
+    """
+    return resolve(model).identity() is None
+
+
 def choose_exporters(request: Request) -> tuple[Exporter, ...]:
     """The formats asked for, else those a runtime of the target loads.
 

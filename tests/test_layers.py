@@ -56,6 +56,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
         "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
+        "evaluation": frozenset({"bundle", "cache", "data", "files", "numerics"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -72,8 +73,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "quantize_file": frozenset({"cache", "files", "quant", "quantize", "quiet", "runners"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "clock", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quant", "quantize", "reference_file", "tuning", "verify"),
+                *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
+                *("kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
+                *("reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -82,6 +84,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
             }
         ),
+        "waterfall": frozenset(
+            {
+                *("bundle", "cache", "clock", "evaluation", "network", "plan", "program"),
+                *("quiet", "reference_file", "runners"),
+            }
+        ),
+        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "files"}),
