@@ -103,9 +103,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: Iterator[Feed]) -> None:
         self._feeds = feeds
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        feed = next(self._feeds, None)
-        return None if feed is None else dict(feed)
+    def get_next(self) -> dict[str, NDArray[np.float32]]:
+        return dict(next(self._feeds, {}))  # empty at the end
 
 
 def _static(model: ModelProto, names: list[str], job: Job) -> ModelProto:
