@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from edgekit.quant.recipe import Recipe
 
+if TYPE_CHECKING:  # the table of quantizers is read where help is printed, which is to load no numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
 Kind = Literal["convolution", "grouped", "linear", "product"]
 
-Feed = Mapping[str, NDArray[np.float32]]
+Feed: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """The inputs of one run, by name."""
 
 

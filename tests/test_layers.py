@@ -234,7 +234,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "plan", "quantize", "quantize_file", "tune")
+        *("fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 

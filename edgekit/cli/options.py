@@ -210,17 +210,15 @@ class ExportOptions(NetworkOptions):
 
 def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What settles how artifacts are quantized beside the float ones."""
-    from edgekit.quant.recipe import BEST, DEFAULT_RECIPE
-
     options: tuple[Decorator, ...] = (
         click.option(
             "--recipe",
-            default=DEFAULT_RECIPE,
+            default="fp32",
             show_default=True,
             shell_complete=complete_recipes,
             help="Quantize as well: int8, static_wi8_ai8, dynamic_wi8, mixed_wi8_ai8 or wi8_weightonly.",
         ),
-        click.option("--int8", "recipe", flag_value=BEST, help="The recipe each runtime is best with."),
+        click.option("--int8", "recipe", flag_value="int8", help="The recipe each runtime is best with."),
         click.option("--data", metavar="DATA", help="Images: a folder, an .npz file, digits or patterns."),
         click.option(
             "--calibration",

@@ -17,7 +17,8 @@ Images = NDArray[np.uint8]
 def photographs(count: int = 40) -> Images:
     """Noise that is a little red, as photographs are."""
     generator = np.random.default_rng(0)
-    return (generator.integers(0, 200, (count, 8, 8, 3)) + np.array([40, 20, 0])).astype(np.uint8)
+    images: Images = (generator.integers(0, 200, (count, 8, 8, 3)) + np.array([40, 20, 0])).astype(np.uint8)
+    return images
 
 
 @pytest.mark.parametrize(

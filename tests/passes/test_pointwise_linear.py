@@ -17,10 +17,17 @@ SHAPE = (1, 8, 6, 5)
 class Net(nn.Module):
     """A 1x1 convolution with a bias, and what a function makes of it."""
 
-    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], **options: int) -> None:
+    def __init__(
+        self,
+        function: Callable[[nn.Module, Tensor], Tensor],
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
         self.function = function
-        self.layer = nn.Conv2d(8, 8, options.pop("kernel", 1), **options)
+        self.layer = nn.Conv2d(8, 8, kernel, stride, padding, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self.layer, x)

@@ -51,6 +51,7 @@ _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
 _for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 _openvino = Lowering((_split, ChannelsFirst("reduced")), (_large_means,))
+_tflite = Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast))
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
@@ -58,8 +59,8 @@ LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
         ("onnxruntime", "int8"): Lowering((_split,), (_large_means, _padding, PointwiseLinear())),
         ("openvino", "fp32"): _openvino,
         ("openvino", "int8"): _openvino,
-        ("tflite", "fp32"): Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast)),
-        ("tflite", "int8"): Lowering((_split,), (_staged, _row, _broadcast)),
+        ("tflite", "fp32"): _tflite,
+        ("tflite", "int8"): _tflite,
         ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
         ("torch", "fp32"): Lowering(kernels=False),
