@@ -60,7 +60,10 @@ def test_both_precisions_are_in_the_bundle(bundle: Path) -> None:
     exact, rounded = read_manifest(bundle).members
 
     assert [member.artifact.precision for member in (exact, rounded)] == ["fp32", "int8"]
-    assert (exact.artifact.files[0].name, rounded.artifact.files[0].name) == ("net-build.fp32.onnx", "net-build.int8.onnx")
+    assert (exact.artifact.files[0].name, rounded.artifact.files[0].name) == (
+        "net-build.fp32.onnx",
+        "net-build.int8.onnx",
+    )
     assert exact.quantization is None
     record = rounded.quantization
     assert record is not None
