@@ -94,6 +94,19 @@ class WeightsSource(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """What a network was built from, as it was asked for; with the bundle's inputs enough to build it again."""
+
+    model: str
+    features: bool
+    weights: str | None
+    weights_sha256: str | None
+    ema: bool
+    seed: int
+    only: tuple[str, ...]
+    no_fuse: tuple[str, ...]
+
+
 class GraphStats(Struct, frozen=True, kw_only=True):
     """Size of a program: operator nodes, parameters (elements of all constants) and MACs."""
 

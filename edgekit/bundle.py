@@ -13,6 +13,7 @@ from edgekit.artifact import (
     FileHash,
     GraphStats,
     ModelCard,
+    Origin,
     QuantRecord,
     RegionCertificate,
     TensorSpec,
@@ -64,19 +65,6 @@ class Member(Struct, frozen=True, kw_only=True):
     program: GraphStats
     parity: tuple[CaseParity, ...]
     quantization: QuantRecord | None = None
-
-
-class Origin(Struct, frozen=True, kw_only=True):
-    """What a network was built from, as it was asked for; with the bundle's inputs enough to build it again."""
-
-    model: str
-    features: bool
-    weights: str | None
-    weights_sha256: str | None
-    ema: bool
-    seed: int
-    only: tuple[str, ...]
-    no_fuse: tuple[str, ...]
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from edgekit.bundle import Progress, Stage
 from edgekit.cache import StageCache
-from edgekit.errors import EnvironmentProblemError
+from edgekit.errors import EnvironmentProblemError, OutputError
 from edgekit.quiet import silenced
 
 T = TypeVar("T")
@@ -56,6 +56,13 @@ class Clock:
         else:
             self._done(name, started, cached=True)
         return found
+
+    def remember(self, cache: StageCache, key: str, result: object, files: tuple[Path, ...]) -> None:
+        """Stores a stage; a cache that cannot be written costs time later, not the result now."""
+        try:
+            cache.store(key, result, files)
+        except OutputError as error:
+            self.progress.note(f"Not cached: {error}")
 
     def _done(self, name: str, started: float, *, cached: bool) -> None:
         done = Stage(name=name, seconds=round(time.perf_counter() - started, 3), cached=cached)

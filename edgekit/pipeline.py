@@ -24,7 +24,6 @@ from edgekit.bundle import (
     SCHEMA_VERSION,
     Manifest,
     Member,
-    Origin,
     Progress,
     check_place,
     write_manifest,
@@ -36,7 +35,6 @@ from edgekit.errors import (
     BudgetError,
     ConverterError,
     MisuseError,
-    OutputError,
     ParityError,
 )
 from edgekit.evaluation.store import carry_over as carry_evaluations_over
@@ -126,27 +124,12 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             reference=hash_files([folder / REFERENCE])[0],
             tools=plan.tools,
             stages=tuple(clock.stages),
-            origin=origin(plan),
+            origin=plan.origin,
         )
         write_manifest(manifest, folder)
         for carry_over in (carry_runs_over, carry_evaluations_over):
             carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
-
-
-def origin(plan: Plan) -> Origin:
-    """What the network of a plan is built from, for the manifest."""
-    request = plan.request
-    return Origin(
-        model=request.model,
-        features=request.features,
-        weights=None if request.weights is None else str(request.weights),
-        weights_sha256=plan.weights_sha256,
-        ema=request.ema,
-        seed=request.seed,
-        only=request.only,
-        no_fuse=request.no_fuse,
-    )
 
 
 def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) -> "Inspection":
@@ -202,7 +185,7 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
         passes=made.certificates,
         regions=made.regions,
     )
-    remember(cache, plan.network_key, record, (folder / REFERENCE,), clock)
+    clock.remember(cache, plan.network_key, record, (folder / REFERENCE,))
     return record
 
 
@@ -263,7 +246,7 @@ def quantized_artifacts(
         found = clock.recall(f"{exporter.format} {plan.request.recipe}", cache, key, folder, Member)
         if found is None:
             found = quantized_artifact(plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network)
-            remember(cache, key, found, tuple(folder / file.name for file in found.artifact.files), clock)
+            clock.remember(cache, key, found, tuple(folder / file.name for file in found.artifact.files))
         members.append(found)
     return members
 
@@ -311,7 +294,7 @@ def artifact_stage(
     if found is not None:
         return found
     member = make_artifact(plan, exporter, folder, clock, network.get())
-    remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files), clock)
+    clock.remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files))
     return member
 
 
@@ -385,11 +368,3 @@ def write_artifact(
         program=stats(lowered.program),
         parity=checked[kept],
     )
-
-
-def remember(cache: StageCache, key: str, result: object, files: tuple[Path, ...], clock: Clock) -> None:
-    """Stores a stage; a cache that cannot be written costs time later, not the result now."""
-    try:
-        cache.store(key, result, files)
-    except OutputError as error:
-        clock.progress.note(f"Not cached: {error}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.artifact import ModelCard, Shape, TensorSpec
+from edgekit.artifact import ModelCard, Origin, Shape, TensorSpec
 from edgekit.cache import source_hash, stage_key, tool_versions
 from edgekit.errors import MissingExtraError, MisuseError, UnknownNameError, WeightsError
 from edgekit.exporters import EXPORTERS, Exporter
@@ -110,6 +110,21 @@ class Plan:
         """The plan of the float files that are quantized: the same network, lowered and described as theirs."""
         request = replace(self.request, precision=self.request.recipe, max_bytes=None)
         return replace(self, request=request, metadata={**self.metadata, PRECISION_KEY: request.precision})
+
+    @property
+    def origin(self) -> Origin:
+        """What the network is built from, for the manifest."""
+        request = self.request
+        return Origin(
+            model=request.model,
+            features=request.features,
+            weights=None if request.weights is None else str(request.weights),
+            weights_sha256=self.weights_sha256,
+            ema=request.ema,
+            seed=request.seed,
+            only=request.only,
+            no_fuse=request.no_fuse,
+        )
 
     def keyed(self, identity: dict[str, str]) -> "Plan":
         """The plan with its cache keys, given what decides the network."""

@@ -92,6 +92,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("quiet", "reference_file", "runners"),
             }
         ),
+        "kept_float": frozenset({"bench", "bundle", "quiet", "reference_file"}),
         "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
