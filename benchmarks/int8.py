@@ -27,6 +27,7 @@ import torch
 from interleaved import inferences, interleaved
 from torch import nn
 
+from edgekit.artifact import TensorSpec
 from edgekit.bundle import Manifest, read_manifest
 from edgekit.inputs import generate
 from edgekit.models.build import build
@@ -48,8 +49,6 @@ def original(name: str, shape: tuple[int, ...]) -> nn.Module:
     model = build(name, None).eval()
     random_weights(model, 0)
     sides = tuple(min(side, MAX_STATISTICS_SIDE) for side in shape[2:])
-    from edgekit.artifact import TensorSpec
-
     images = [image for (image,) in generate([TensorSpec(name="input", shape=(*shape[:2], *sides))]).values()]
     measure_batch_norms(model, torch.from_numpy(np.concatenate(images)), 0)
     return model
@@ -64,7 +63,8 @@ def onnx_defaults(model: nn.Module, material: Material, folder: Path) -> dict[st
             self.feeds = feeds
 
         def get_next(self) -> dict[str, Any]:
-            return {"input": each for feed in [next(self.feeds, {})] for each in feed.values()}
+            feed = next(self.feeds, None)
+            return {} if feed is None else {"input": next(iter(feed.values()))}
 
     exact, rounded = folder / "default.fp32.onnx", folder / "default.int8.onnx"
     example = torch.zeros(material.source.shape)
@@ -84,7 +84,7 @@ def openvino_defaults(model: nn.Module, material: Material, folder: Path) -> dic
     converted.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])  # or float is bf16
     exact, rounded = folder / "default.fp32.xml", folder / "default.int8.xml"
     openvino.save_model(converted, str(exact), compress_to_fp16=False)
-    dataset = nncf.Dataset([[*feed.values()][0] for feed in material.calibrating()])
+    dataset = nncf.Dataset([next(iter(feed.values())) for feed in material.calibrating()])
     openvino.save_model(nncf.quantize(converted, dataset), str(rounded), compress_to_fp16=False)
     return {"default fp32": exact, "default static int8": rounded}
 
@@ -100,7 +100,7 @@ def tflite_defaults(model: nn.Module, material: Material, folder: Path) -> dict[
     for name, settings in (("static", recipe.static_wi8_ai8()), ("dynamic", recipe.dynamic_wi8_afp32())):
         path = folder / f"default.{name}.tflite"
         work = quantizer.Quantizer(str(exact), settings)
-        data = {"serving_default": [{"args_0": [*feed.values()][0]} for feed in material.calibrating()]}
+        data = {"serving_default": [{"args_0": next(iter(feed.values()))} for feed in material.calibrating()]}
         result = work.quantize(work.calibrate(data) if work.need_calibration else None)
         path.write_bytes(bytes(result.quantized_model or b""))
         made[f"default {name} int8"] = path
@@ -119,19 +119,8 @@ def export(arguments: argparse.Namespace, recipe: str, folder: Path) -> Manifest
     options = ["--data", arguments.data, "--recipe", recipe, "--calibration", str(arguments.calibration)]
     formats = [part for name in arguments.format or DEFAULTS for part in ("--format", name)]
     sizes = ["--input", str(arguments.input)] if arguments.input else []
-    command = [
-        sys.executable,
-        "-m",
-        "edgekit",
-        "export",
-        arguments.model,
-        *options,
-        *formats,
-        *sizes,
-        "-o",
-        str(folder),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    asked = [arguments.model, *options, *formats, *sizes, "-o", str(folder)]
+    subprocess.run([sys.executable, "-m", "edgekit", "export", *asked], check=True, stdout=subprocess.DEVNULL)
     return read_manifest(folder)
 
 
