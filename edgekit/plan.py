@@ -60,6 +60,7 @@ class Request:
     data: str | None = None
     calibration: int = 128
     keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +253,8 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
         MissingExtraError: A quantizer is not installed.
     """
     if check_recipe(request.recipe) == DEFAULT_RECIPE:
-        if request.data is not None or request.keep_float:
-            raise MisuseError("--data and --float are for quantizing. Ask for that with --int8 or --recipe.")
+        if request.data is not None or request.keep_float or request.max_drop is not None:
+            raise MisuseError("--data, --float and --max-drop are for quantizing. Ask with --int8 or --recipe.")
         return
     if request.data is None:
         raise MisuseError(

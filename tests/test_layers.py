@@ -70,11 +70,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
-        "quantize_file": frozenset({"cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "budget": frozenset({"evaluation", "quant", "quantize", "runners"}),
+        "quantize_file": frozenset({"budget", "cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "candidates": frozenset({"exporters", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
-                *("kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
+                *("bench", "budget", "bundle", "cache", "candidates", "clock", "evaluation", "exporters", "files"),
+                *("inspection", "kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
                 *("reference_file", "tuning", "verify"),
             }
         ),
@@ -235,7 +237,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
+        *("budget", "fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 

@@ -206,6 +206,7 @@ class ExportOptions(NetworkOptions):
     data: str | None
     calibration: int
     keep_float: tuple[str, ...]
+    max_drop: float | None
 
 
 def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,6 +229,12 @@ def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How many images ranges are measured on.",
         ),
         click.option("--float", "keep_float", metavar="PATTERN", multiple=True, help="Modules that stay float."),
+        click.option(
+            "--max-drop",
+            metavar="POINTS",
+            type=click.FloatRange(0.0, 100.0),
+            help="Most points of top-1 that may be lost: operators go back to float until it is kept.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
