@@ -87,7 +87,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     reference: FileHash
     tools: dict[str, str]
     stages: tuple[Stage, ...]
-    origin: Origin | None = None
+    origin: Origin
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -145,19 +145,14 @@ def check_task(folder: Path, manifest: Manifest, dataset: Dataset) -> int:
     classes = outputs[0][1]
     if not len(dataset):
         raise MisuseError(f"{dataset.name} holds no image, so there is nothing to evaluate.")
-    if not fits(dataset.classes, classes):
+    if dataset.classes and len(dataset.classes) != classes:
         raise MisuseError(
             f"{dataset.name} has {len(dataset.classes)} classes, {folder} tells {classes} apart: a label of one is no "
-            "class of the other. Give images of the classes the network was trained on, in their order; or put them "
-            "into one folder without labels, and the artifacts are compared with the float network alone."
+            "class of the other. Give images of the classes the network was trained on, in their order (an .npz names "
+            "all of them in its array 'classes'); or leave the labels out, and the artifacts are compared with the "
+            "float network alone."
         )
     return classes
-
-
-def fits(names: Sequence[str], classes: int) -> bool:
-    """Whether a data set's classes are a network's: as many, or fewer where they have numbers instead of names."""
-    numbered = tuple(names) == tuple(map(str, range(len(names))))
-    return not names or len(names) == classes or (numbered and len(names) < classes)
 
 
 def check_storage(folder: Path) -> None:

@@ -96,7 +96,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
-        "gate": frozenset({"bench", "difference", "files"}),
+        "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
