@@ -77,14 +77,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "candidates": frozenset({"exporters", "verify"}),
         "pipeline": frozenset(
             {
-<<<<<<< HEAD
-                *("bench", "budget", "bundle", "cache", "candidates", "clock", "evaluation", "exporters", "files"),
-                *("inspection", "kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
-                *("reference_file", "tuning", "verify"),
-=======
-                *("bench", "bundle", "cache", "data", "exporters", "files", "inspection", "kernel_group"),
-                *("network", "pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
->>>>>>> data
+                *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
+                *("files", "inspection", "kernel_group", "network", "pictures", "plan", "program", "quant"),
+                *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
