@@ -102,7 +102,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     weights: str | None
     weights_sha256: str | None
     ema: bool
-    seed: int
+    seed: int | None
     only: tuple[str, ...]
     no_fuse: tuple[str, ...]
 
