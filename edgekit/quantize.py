@@ -210,16 +210,23 @@ def choose(source: Path, quantizer: Quantizer, recipe: Recipe, keep: Sequence[st
 
 
 def carry_out(
-    source: Path, target: Path, quantizer: Quantizer, recipe: Recipe, material: Material, choice: Choice
+    source: Path,
+    target: Path,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    material: Material,
+    choice: Choice,
+    *,
+    draft: bool = False,
 ) -> Made:
-    """Quantizes what was chosen, and compares the result with the float file.
+    """Quantizes what was chosen, and compares the result with the float file; a draft only ranks layers.
 
     Raises:
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
     module = quantizer.load()
-    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]))
+    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
     files = module.quantize(source, job, target)
     operators = describe(choice.layers, choice.why, module.quantized(target))
     try:
