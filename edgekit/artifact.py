@@ -81,12 +81,12 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 class WeightsSource(Struct, frozen=True, kw_only=True):
     """Where a model's weights came from.
 
-    `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under,
-    and `notes` tell what loading them settled, such as converted precisions. Weights that came with the network,
-    `model`, have only the SHA-256 over all of its tensors.
+    `seed` is set for random weights, the other fields for a file, the user's or one `shipped` with edgekit; `section`
+    is the dictionary entry they were under, and `notes` tell what loading them settled, such as converted precisions.
+    Weights that came with the network, `model`, have only the SHA-256 over all of its tensors.
     """
 
-    kind: Literal["random", "file", "model"]
+    kind: Literal["random", "file", "model", "shipped"]
     seed: int | None = None
     file_name: str | None = None
     sha256: str | None = None
@@ -102,7 +102,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     weights: str | None
     weights_sha256: str | None
     ema: bool
-    seed: int
+    seed: int | None
     only: tuple[str, ...]
     no_fuse: tuple[str, ...]
 

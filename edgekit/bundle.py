@@ -23,7 +23,7 @@ from edgekit.errors import ArtifactError, BundleError, OutputError
 from edgekit.files import output_errors, sha256
 from edgekit.tuning.words import KernelChoice
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
 
@@ -68,7 +68,11 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything about a bundle; `manifest.json` is exactly this."""
+    """Everything about a bundle; `manifest.json` is exactly this.
+
+    `golden` is the hash of the tensor that the model card's preprocessing made of one fixed image, by
+    `edgekit.data.preprocess`; None where the network does not take one image.
+    """
 
     schema_version: int
     edgekit_version: str
@@ -78,6 +82,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     weights: WeightsSource
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    golden: str | None
     kernel_policy: str | None
     target: str
     captured: GraphStats

@@ -31,6 +31,7 @@ from edgekit.bundle import (
 from edgekit.cache import StageCache, stage_key, tool_versions
 from edgekit.candidates import compared, keep
 from edgekit.clock import Clock
+from edgekit.data.preprocess import golden
 from edgekit.errors import (
     BudgetError,
     ConverterError,
@@ -115,6 +116,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             weights=record.weights,
             inputs=plan.inputs,
             outputs=record.outputs,
+            golden=golden_hash(plan),
             kernel_policy=plan.kernel_policy,
             target=plan.request.target,
             captured=record.captured,
@@ -130,6 +132,14 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         for carry_over in (carry_runs_over, carry_evaluations_over):
             carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
+
+
+def golden_hash(plan: Plan) -> str | None:
+    """What shows whether other code prepares images as the card says, for a network that takes one RGB image."""
+    shapes = [spec.shape for spec in plan.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
+        return None
+    return golden(plan.card.preprocessing, (shapes[0][2], shapes[0][3]))
 
 
 def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) -> "Inspection":

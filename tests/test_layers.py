@@ -33,7 +33,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "macs": frozenset(),
         "numerics": frozenset(),
         "quiet": frozenset(),
+        "user_code": frozenset(),
         "program": frozenset({"macs"}),
+        "user_module": frozenset({"user_code"}),
         "memory": frozenset({"program"}),
         "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
@@ -41,13 +43,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pictures": frozenset({"inspection", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
-        "data": frozenset({"files"}),
+        "data": frozenset({"user_module", "user_code"}),
         "cache": frozenset({"files"}),
         "clock": frozenset({"bundle", "cache", "quiet"}),
         "flatbuffer": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
-        "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
+        "intake": frozenset({"archive", "files", "inputs", "models", "numerics", "user_code", "user_module"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"flatbuffer", "program", "standalone"}),
@@ -75,9 +77,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "candidates": frozenset({"exporters", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "budget", "bundle", "cache", "candidates", "clock", "evaluation", "exporters", "files"),
-                *("inspection", "kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
-                *("reference_file", "tuning", "verify"),
+                *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
+                *("files", "inspection", "kernel_group", "network", "pictures", "plan", "program", "quant"),
+                *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(

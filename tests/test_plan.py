@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from edgekit.artifact import TensorSpec
 from edgekit.errors import MisuseError, UnknownNameError, WeightsError
+from edgekit.files import sha256
+from edgekit.models.shipped import weights_path
 from edgekit.plan import Request, hash_weights, inputs_text, make_plan
 from edgekit.targets.board import board_names, load_board
 
@@ -148,6 +150,18 @@ def test_another_network_has_another_key(checkpoint: Path) -> None:
 
     assert len({network for network, _ in found}) == len(found)
     assert len({artifact for _, artifact in found}) == len(found)
+
+
+def test_the_weights_a_demo_model_comes_with_are_its_own_network(checkpoint: Path) -> None:
+    demo: dict[str, Any] = {"model": "parnet_pico_digits"}
+    other = {"model": "parnet_pico_patterns"}
+    found = [keys({**demo, **changed}, checkpoint) for changed in ({}, {"seed": 0}, {"weights": "checkpoint"}, other)]
+
+    assert len({network for network, _ in found}) == 4
+    plan = make_plan(Request("parnet_pico_digits", formats=("onnx",)))
+    path = weights_path("parnet_pico_digits")
+    assert plan.shipped == path
+    assert json.loads(plan.metadata["edgekit.weights"])["sha256"] == plan.weights_sha256 == sha256(path)
 
 
 @pytest.mark.parametrize("changed", SAME_NETWORK, ids=lambda changed: ", ".join(changed) or "again")

@@ -196,7 +196,7 @@ class NetworkOptions(TypedDict):
     no_fuse: tuple[str, ...]
     only: tuple[str, ...]
     ema: bool
-    seed: int
+    seed: int | None
 
 
 class ExportOptions(NetworkOptions):
@@ -275,9 +275,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed",
             type=click.IntRange(0, MAX_SEED),
-            default=0,
-            show_default=True,
-            help="Seed of random weights.",
+            help="Seed of random weights, 0 unless given; given, a model with trained ones gets random ones too.",
         ),
     )
     for option in reversed(options):
