@@ -16,6 +16,7 @@ from edgekit.bundle import Manifest, Progress
 from edgekit.cache import StageCache, source_hash, stage_key
 from edgekit.data.dataset import Dataset
 from edgekit.data.feed import feed
+from edgekit.data.preprocess import golden
 from edgekit.errors import (
     BudgetError,
     CheckFailedError,
@@ -243,6 +244,7 @@ def describe(subset: Subset) -> Data:
 
 def remarks(manifest: Manifest, subset: Subset, first: Step) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
+    _, _, *size = manifest.inputs[0].shape
     if manifest.weights.kind == "random":
         yield (
             f"The weights are RANDOM (seed {manifest.weights.seed}): accuracies are those of guessing. Agreement and "
@@ -253,6 +255,8 @@ def remarks(manifest: Manifest, subset: Subset, first: Step) -> Iterator[str]:
         yield "The images have no labels: the figures tell agreement with the first step, and nothing about accuracy."
     elif labelled < images:
         yield f"Of {images:,} images {labelled:,} have a label; accuracy is about these."
+    if manifest.golden and manifest.golden != golden(manifest.model.preprocessing, (size[0], size[1])):
+        yield "Images are prepared to other values here than where the bundle was made; is it another Pillow?"
     if first.precision != FLOAT:
         yield f"No step is in float: {first.name}, which the others are compared with, is {first.precision} itself."
 

@@ -90,7 +90,7 @@ class Rebuilt:
             features=origin.features,
             kernel_policy=manifest.kernel_policy,
             weights=origin.weights,
-            sha256=origin.weights_sha256,
+            sha256=origin.weights_sha256 if origin.weights else None,  # shipped ones are not asked for
             ema=origin.ema,
             seed=origin.seed,
             trust=self._trust,

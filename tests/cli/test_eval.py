@@ -286,11 +286,19 @@ def test_an_evaluation_stays_with_the_bytes_it_is_of(run: Run, warm: tuple[str, 
     assert names(bundle / FOLDER) == [kept.name]
 
 
+def test_pixels_that_come_out_otherwise_than_where_it_was_made_are_told(run: Run, reader: Path) -> None:
+    edit(reader, lambda manifest: manifest.update(golden="0" * 64))
+
+    content = evaluated(run, reader)
+
+    assert any("prepared to other values" in note for note in content["evaluation"]["notes"])
+
+
 def test_what_a_bundle_was_made_from_is_in_its_manifest(run: Run, made: Path, bundle: Path) -> None:
     own, shipped = read_manifest(made / "bundle").origin, read_manifest(bundle).origin
 
     assert own.model == f"{made}/reader.py:build"
-    assert (shipped.model, shipped.weights, shipped.seed, shipped.features) == ("parcnetv2_xt", None, 0, False)
+    assert (shipped.model, shipped.weights, shipped.seed, shipped.features) == ("parcnetv2_xt", None, None, False)
 
 
 @pytest.mark.slow
