@@ -94,6 +94,19 @@ class WeightsSource(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """What a network was built from, as it was asked for; with the bundle's inputs enough to build it again."""
+
+    model: str
+    features: bool
+    weights: str | None
+    weights_sha256: str | None
+    ema: bool
+    seed: int | None
+    only: tuple[str, ...]
+    no_fuse: tuple[str, ...]
+
+
 class GraphStats(Struct, frozen=True, kw_only=True):
     """Size of a program: operator nodes, parameters (elements of all constants) and MACs."""
 
@@ -191,6 +204,78 @@ class RegionCertificate(Struct, frozen=True, kw_only=True):
     bound: float
     used: float
     reordered: tuple[str, ...] = ()
+
+
+class OperatorPrecision(Struct, frozen=True, kw_only=True):
+    """What became of one operator that int8 might have served: its name in the float file, and why it stayed float.
+
+    `reason` is empty where it was quantized, else one of these:
+
+        grouped   a depthwise or grouped convolution, slower in int8 than in float
+        product   a product of two maps, or with one matrix per channel, slower in int8 or not to be had
+        gate      it makes a squeeze-excitation gate, whose rounding scales whole channels
+        recipe    the recipe leaves operators of this kind alone
+        asked     it was asked to stay float
+        sensitive with it in int8 the drop in accuracy would not stay inside the budget
+        runtime   the quantizer left it, against what was asked
+
+    `alone_db` is the SNR of the outputs with only this operator quantized, where that was measured.
+    """
+
+    name: str
+    module: str | None
+    kind: str
+    macs: int
+    precision: Literal["int8", "fp32"]
+    reason: str = ""
+    alone_db: float | None = None
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """One mix of precisions that was tried for a budget, on so many labelled images that its network had not seen.
+
+    `drop` and `interval`, with 95 % confidence, are points of top-1 against the float file; `decision` compares the
+    interval with the budget.
+    """
+
+    quantized: int
+    images: int
+    top1: float
+    drop: float
+    interval: tuple[float, float]
+    decision: Literal["within", "over", "undecided"]
+
+
+class CalibrationRecord(Struct, frozen=True, kw_only=True):
+    """The images that ranges of activations were measured on: the set, its content's digest, how many."""
+
+    data: str
+    digest: str
+    images: int
+
+
+class QuantRecord(Struct, frozen=True, kw_only=True):
+    """How an artifact was quantized, and how its outputs compare with the float file's on images it was not made with.
+
+    `recipe` is the full name of what was carried out, where the artifact's precision may be an alias such as `int8`.
+    `held_out` compares all outputs of `held_out_images` images at once. `trials` are the mixes of precisions that were
+    tried to keep the drop within `max_drop` points, in their order; the last that is within is this artifact.
+    """
+
+    recipe: str
+    calibration: CalibrationRecord
+    operators: tuple[OperatorPrecision, ...]
+    held_out_images: int
+    held_out: Parity
+    floor_db: float
+    warnings: tuple[str, ...] = ()
+    max_drop: float | None = None
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def quantized(self) -> int:
+        """How many operators are int8."""
+        return sum(each.precision == "int8" for each in self.operators)
 
 
 class FileHash(Struct, frozen=True, kw_only=True):

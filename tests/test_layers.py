@@ -45,17 +45,20 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "bundle": frozenset({"files", "tuning"}),
         "data": frozenset({"user_module", "user_code"}),
         "cache": frozenset({"files"}),
+        "clock": frozenset({"bundle", "cache", "quiet"}),
+        "flatbuffer": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics", "user_code", "user_module"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
-        "exporters": frozenset({"program", "standalone"}),
-        "quant": frozenset(),
+        "exporters": frozenset({"flatbuffer", "program", "standalone"}),
+        "quant": frozenset({"filegraph", "flatbuffer"}),
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
         "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
+        "evaluation": frozenset({"bundle", "cache", "data", "files", "numerics"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -68,10 +71,15 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
+        "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
+        "budget": frozenset({"evaluation", "quant", "quantize", "runners"}),
+        "quantize_file": frozenset({"budget", "cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "candidates": frozenset({"exporters", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "data", "exporters", "files", "inspection", "kernel_group"),
-                *("network", "pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+                *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
+                *("files", "inspection", "kernel_group", "network", "pictures", "plan", "program", "quant"),
+                *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -80,9 +88,17 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
             }
         ),
+        "waterfall": frozenset(
+            {
+                *("bundle", "cache", "clock", "evaluation", "network", "plan", "program"),
+                *("quiet", "reference_file", "runners"),
+            }
+        ),
+        "kept_float": frozenset({"bench", "bundle", "quiet", "reference_file"}),
+        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
-        "gate": frozenset({"bench", "difference", "files"}),
+        "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
@@ -96,6 +112,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
+        "quant": frozenset({"base", "recipe"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""
@@ -222,7 +239,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "plan", "tune")
+        *("budget", "fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 
