@@ -21,7 +21,7 @@ from edgekit.errors import ArtifactError, BundleError, OutputError
 from edgekit.files import output_errors, sha256
 from edgekit.tuning.words import KernelChoice
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
 
@@ -61,7 +61,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything about a bundle; `manifest.json` is exactly this."""
+    """Everything about a bundle; `manifest.json` is exactly this. A network without large kernels has no `pictures`."""
 
     schema_version: int
     edgekit_version: str
@@ -78,6 +78,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     regions: tuple[RegionCertificate, ...]
     members: tuple[Member, ...]
     reference: FileHash
+    pictures: FileHash | None
     tools: dict[str, str]
     stages: tuple[Stage, ...]
 
@@ -128,7 +129,8 @@ def _defect(manifest: Manifest) -> str | None:
     for member in manifest.members:
         if not member.artifact.files or not member.parity:
             return f"its {member.artifact.format} artifact has no {'parity' if member.artifact.files else 'file'}"
-    for file in (manifest.reference, *(file for member in manifest.members for file in member.artifact.files)):
+    files = (file for member in manifest.members for file in member.artifact.files)
+    for file in (manifest.reference, *((manifest.pictures,) if manifest.pictures else ()), *files):
         if file.name in ("", "..") or Path(file.name).name != file.name or not file.name.isprintable():
             return f"{file.name!a} is not the name of a file in the bundle"
     return None

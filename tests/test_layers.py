@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "archive": frozenset(),
         "files": frozenset(),
         "inputs": frozenset(),
+        "kernel_file": frozenset(),
         "kernel_group": frozenset(),
         "macs": frozenset(),
         "numerics": frozenset(),
@@ -38,7 +39,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
-        "pictures": frozenset({"inspection", "program"}),
+        "pictures": frozenset({"inspection", "kernel_file", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
         "cache": frozenset({"files"}),
@@ -67,8 +68,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_group", "network"),
-                *("pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_file", "kernel_group"),
+                *("network", "pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(

@@ -12,7 +12,7 @@ from edgekit.bundle import read_manifest
 from tests.cli.conftest import Run, Spawn, digest, finish, names
 from tests.conftest import Exported
 
-FILES = ["manifest.json", "parcnetv2_xt.fp32.onnx", "reference.safetensors"]
+FILES = ["kernels.safetensors", "manifest.json", "parcnetv2_xt.fp32.onnx", "reference.safetensors"]
 
 
 def test_a_bundle_has_what_its_manifest_says(exported: Exported) -> None:
