@@ -25,7 +25,7 @@ def test_a_manifest_comes_back_as_it_was(bundle: Path, tmp_path: Path) -> None:
 def test_a_manifest_is_text_one_can_read_and_compare(bundle: Path) -> None:
     text = (bundle / MANIFEST).read_text(encoding="utf-8")
 
-    assert text.startswith('{\n  "schema_version": 3,\n  "edgekit_version": ')
+    assert text.startswith('{\n  "schema_version": 4,\n  "edgekit_version": ')
     assert text.endswith("\n}\n")
     assert json.loads(text).keys() == set(Manifest.__struct_fields__)
 

@@ -143,7 +143,7 @@ def test_a_backbone_is_exported_with_all_its_maps(run: Run) -> None:
         ("stride2", (1, 64, 16, 16)),
         ("stride4", (1, 128, 8, 8)),
     ]
-    assert names(bundle)[1] == "parnet_cifar_w32_features.fp32.onnx"
+    assert names(bundle)[2] == "parnet_cifar_w32_features.fp32.onnx"
     assert run("verify", bundle).exit_code == 0
     inspected = json.loads(run("inspect", "parnet_cifar_w32", "--features", "--json").stdout)["inspection"]
     assert inspected["totals"] == json.loads(json.dumps(inspected["passes"][-1]["after"]))
@@ -182,7 +182,7 @@ def test_a_bundle_takes_the_place_of_a_bundle_as_a_whole(
         shutil.move(bundle, out)
         (out / "left-over.txt").write_text("of the old one")
     if before == "damaged-bundle":
-        (out / FILES[1]).unlink()
+        (out / FILES[2]).unlink()
 
     result = run(*warm, "-o", out)
 
@@ -296,6 +296,7 @@ def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, ke
 
     assert found[0] == found[1]
     assert sorted(found[0][0]) == [
+        "kernels.safetensors",
         *(
             "parcnetv2_xt.fp32.bin",
             "parcnetv2_xt.fp32.mnn",

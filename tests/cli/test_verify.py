@@ -211,9 +211,9 @@ def test_a_reference_that_is_none(run: Run, copy: Copy, content: bytes) -> None:
         (b"{}", r"is damaged: Object missing required field `schema_version`"),
         (b'{"schema_version": 1}', r"is damaged: Object missing required field `edgekit_version`"),
         (b'{"schema_version": "1", "edgekit_version": "1"}', r"Expected `int`, got `str` - at `\$\.schema_version`"),
-        (b'{"schema_version": 3, "edgekit_version": "1"}', r"is damaged: Object missing required field `created`"),
-        (b'{"schema_version": 1, "edgekit_version": "0"}', r"has schema version 1; this edgekit reads 3\."),
-        (b'{"schema_version": 99, "edgekit_version": "9"}', r"has schema version 99; this edgekit reads 3\."),
+        (b'{"schema_version": 4, "edgekit_version": "1"}', r"is damaged: Object missing required field `created`"),
+        (b'{"schema_version": 1, "edgekit_version": "0"}', r"has schema version 1; this edgekit reads 4\."),
+        (b'{"schema_version": 99, "edgekit_version": "9"}', r"has schema version 99; this edgekit reads 4\."),
     ],
     ids=["none", "empty", "text", "array", "deep", "utf-16", "object", "other", "type", "fields", "older", "newer"],
 )
