@@ -72,7 +72,8 @@ def test_a_second_run_takes_everything_from_the_cache_and_loads_no_framework(
     assert second.split() == ["onnx", "from", "cache"]
     assert loaded == "[]"
     assert names(Path("out")) == FILES
-    assert [digest(Path("out") / name) for name in FILES[1:]] == [digest(exported.folder / name) for name in FILES[1:]]
+    for name in (FILES[0], *FILES[2:]):
+        assert digest(Path("out") / name) == digest(exported.folder / name)
     assert [(stage.name, stage.cached) for stage in read_manifest(Path("out")).stages] == [
         ("network", True),
         ("onnx", True),
@@ -143,7 +144,7 @@ def test_a_backbone_is_exported_with_all_its_maps(run: Run) -> None:
         ("stride2", (1, 64, 16, 16)),
         ("stride4", (1, 128, 8, 8)),
     ]
-    assert names(bundle)[2] == "parnet_cifar_w32_features.fp32.onnx"
+    assert names(bundle)[1] == "parnet_cifar_w32_features.fp32.onnx"
     assert run("verify", bundle).exit_code == 0
     inspected = json.loads(run("inspect", "parnet_cifar_w32", "--features", "--json").stdout)["inspection"]
     assert inspected["totals"] == json.loads(json.dumps(inspected["passes"][-1]["after"]))
