@@ -81,6 +81,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "files"}),
+        "report": frozenset({"bench", "bundle", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )

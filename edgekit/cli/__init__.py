@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",
+        "report": "edgekit.cli.report:report",
         "targets": "edgekit.cli.targets:targets",
         "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",
