@@ -47,7 +47,7 @@ def bars(rows: Rows, title: str, width: int) -> Spec:
 def strips(rows: Rows, marks: Rows, title: str, width: int) -> Spec:
     """A thin tick for each of `rows`, `name` and `value`, and a sign for each of `marks`, `what` it is."""
     value = quantity("value", title, tickCount=5, format="+.3~g")
-    shapes = {"domain": ["median", "p90"], "range": ["circle", "triangle-left"]}
+    shapes = {"domain": ["median", "p90"], "range": ["circle", "diamond"]}
     legend = {"symbolFillColor": QUIET, "symbolStrokeWidth": 0}
     return {
         "height": {"step": STEP},
@@ -99,24 +99,37 @@ def stacks(rows: Rows, totals: Rows, parts: Sequence[str], title: str, width: in
 
 
 def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int) -> Spec:
-    """A dot with its `name` for each pair of `x` and `y`, and a line along those that no other beats in both."""
-    scale = {"zero": False, "nice": True, "padding": 24}
-    x, y = ({**quantity(field, title), "scale": scale} for field, title in zip(("x", "y"), titles, strict=True))
+    """A dot with its `name` for each pair of `x` and `y`, and a line along those that no other beats in both.
+
+    Both axes begin at zero, so that what looks twice as large is. Names stand above and below in turn, on the page's
+    own ground.
+    """
+    x, y = (
+        {**quantity(field, title, tickCount=5), "scale": {"zero": True, "padding": 30}}
+        for field, title in zip(("x", "y"), titles, strict=True)
+    )
     line = {"type": "line", "interpolate": "step-after", "color": QUIET, "strokeDash": [4, 4], "aria": False}
+    dots = {"type": "point", "filled": True, "size": 110, "opacity": 0.9}
+    ground = {"stroke": "var(--page)", "strokeWidth": 5, "strokeJoin": "round"}
+    names = [
+        {
+            "data": {"values": list(rows)[start::2]},
+            "mark": {"type": "text", "dy": shift, "aria": False, **style},
+            "encoding": {"text": {"field": "name"}},
+        }
+        for start, shift in ((0, -15), (1, 17))
+        for style in (ground, {})
+    ]
     return {
         "height": 260 if width <= NARROW else 320,
         "encoding": {"x": x, "y": y},
         "layer": [
             {"data": {"values": list(frontier)}, "mark": line},
+            *names,
             {
                 "data": {"values": list(rows)},
-                "mark": {"type": "point", "filled": True, "size": 110, "opacity": 0.9},
+                "mark": dots,
                 "encoding": {"color": OWN_COLOUR, "description": SAID},
-            },
-            {
-                "data": {"values": list(rows)},
-                "mark": {"type": "text", "dy": -14, "aria": False},
-                "encoding": {"text": {"field": "name"}},
             },
         ],
     }
@@ -185,8 +198,8 @@ def against(rows: Rows, title: str, width: int) -> Spec:
 
 
 def names(width: int) -> dict[str, Any]:
-    """Rows by `name`, in their order; a name may take a third of the width."""
-    axis = {"title": None, "labelLimit": width // 3, "labelPadding": 10}
+    """Rows by `name`, in their order; a name may take two fifths of the width."""
+    axis = {"title": None, "labelLimit": 2 * width // 5, "labelPadding": 10}
     return {"field": "name", "type": "nominal", "sort": None, "axis": axis}
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.bench.compare import Side, setting_text
@@ -34,15 +34,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An artifact's latest measurement in one place: a machine and a setting."""
+    """An artifact's latest measurement in one place: a machine and a setting.
+
+    `place` is what tells it from the other places of the report: the threads, and the machine where there are several.
+    """
 
     entry: Entry
     side: Side
+    place: str
 
     @property
-    def place(self) -> str:
-        """Where it was measured, in words that say when it was no real board."""
-        return f"{machine_name(self.side.run.machine)}, {setting_text(self.side.measurement)}"
+    def where(self) -> str:
+        """The machine and the setting."""
+        return f"{machine_name(self.side.run.machine)} with {setting_text(self.side.measurement)}"
 
     @property
     def label(self) -> str:
@@ -115,6 +119,8 @@ class Facts:
     def figures(self) -> tuple[Figure, ...]:
         """Every artifact's latest measurement in each place, the places in the order they were measured."""
         found = [figure for bundle in self.bundles for figure in latest_figures(bundle)]
+        if len({machine_name(figure.side.run.machine) for figure in found}) > 1:
+            found = [replace(figure, place=figure.where) for figure in found]
         places = list(dict.fromkeys(figure.place for figure in found))
         return tuple(sorted(found, key=lambda figure: places.index(figure.place)))
 
@@ -177,8 +183,8 @@ def latest_figures(bundle: BundleFacts) -> list[Figure]:
     found: dict[tuple[str, str], Figure] = {}
     for run in bundle.runs:
         for one in run.measurements:
-            figure = Figure(entries[one.subject.sha256], Side(run, one))
-            found.setdefault((one.subject.sha256, figure.place), figure)
+            figure = Figure(entries[one.subject.sha256], Side(run, one), setting_text(one))
+            found.setdefault((one.subject.sha256, figure.where), figure)
     return list(found.values())
 
 
@@ -195,4 +201,4 @@ def latest_profiles(bundle: BundleFacts) -> list[Profiled]:
 def machine_name(machine: Machine) -> str:
     """A machine's device and processor, in a few words."""
     cores = " and ".join(f"{core.count} × {core.name}" for core in machine.cores)
-    return f"{machine.device} ({cores}{', EMULATED' if machine.emulated else ''})"
+    return f"{cores}{', EMULATED' if machine.emulated else ''} ({machine.device})"

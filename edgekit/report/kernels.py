@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgekit.kernel_file import KernelPicture
-from edgekit.report.document import Block, Picture, Pictures, Section, Text
+from edgekit.report.document import Block, Fold, Picture, Pictures, Section, Text
 from edgekit.report.gather import Facts
 from edgekit.report.wording import plural
+
+USUAL = 7
+"""Taps that many networks have; what has more is shown first."""
 
 RED, BLUE = (200, 40, 40), (40, 80, 210)
 
@@ -19,10 +22,15 @@ def section(facts: Facts) -> Section:
     blocks: list[Block] = []
     for bundle in facts.bundles:
         title = f"Kernels of {bundle.name}" if facts.several else "Kernels"
-        if bundle.kernels:
-            blocks.append(Pictures(title, tuple(_row(each) for each in bundle.kernels)))
-        else:
-            blocks.append(Text(f"{bundle.name} has no depthwise kernel of seven taps or more."))
+        over = [each for each in bundle.kernels if max(each.label.taps) > USUAL]
+        usual = [each for each in bundle.kernels if max(each.label.taps) <= USUAL]
+        if over:
+            blocks.append(Pictures(title, tuple(map(_row, over))))
+        if usual:
+            name = f"{title} with {USUAL} × {USUAL} taps: {len(usual)}"
+            blocks.append(Fold(name, (Pictures(name, tuple(map(_row, usual))),)))
+        if not bundle.kernels:
+            blocks.append(Text(f"{bundle.name} has no depthwise kernel of {USUAL} taps or more."))
     lead = (
         "What each oversized kernel looks at: red is positive, blue negative, and every tile has its own scale. The "
         "first channels are shown; a pair of a column and a row is shown as the square it amounts to."

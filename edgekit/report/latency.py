@@ -62,11 +62,11 @@ def _charts(place: str, figures: Sequence[Figure]) -> Iterator[Chart]:
         return
     bars = [_bar(figure) for figure in shown]
     text = "; ".join(f"{bar['name']} {bar['text']}" for bar in bars)
-    yield chart(f"Median latency on {place}", f"Bars: {text}.", lambda width: charts.bars(bars, "ms", width))
+    yield chart(f"Median latency with {place}", f"Bars: {text}.", lambda width: charts.bars(bars, "ms", width))
     ticks = [tick for figure in shown for tick in _ticks(figure)]
     marks = [mark for figure in shown for mark in _marks(figure)]
     yield chart(
-        f"How steady: each inference against its median, on {place}",
+        f"How steady: each inference against its median, with {place}",
         "Spread: " + "; ".join(f"{mark['said']}" for mark in marks) + ".",
         lambda width: charts.strips(ticks, marks, "% of the median", width),
     )
@@ -121,7 +121,7 @@ def _table(places: dict[str, list[Figure]]) -> Block:
         for members in places.values()
         for figure in sorted(members, key=lambda each: (not each.comparable, each.median_ms))
     ]
-    where = f" on {next(iter(places))}" if alone else ""
+    where = f" with {next(iter(places))}" if alone else ""
     return table(f"Latency of each artifact{where}", headings, rows)
 
 

@@ -29,7 +29,7 @@ def _speed(facts: Facts) -> tuple[str, Tone]:
     fastest = facts.fastest
     if fastest is not None:
         return (
-            f"and {fastest.entry.label} is the fastest: {milliseconds(fastest.median_ms)} on {fastest.place}.",
+            f"and {fastest.entry.label} is the fastest: {milliseconds(fastest.median_ms)} on {fastest.where}.",
             "good",
         )
     if facts.figures:
@@ -84,7 +84,7 @@ def _fastest_tile(facts: Facts) -> Tile:
     fastest = facts.fastest
     if fastest is not None:
         return Tile(
-            "Fastest trusted", milliseconds(fastest.median_ms), f"{fastest.entry.label}, {fastest.place}", "good"
+            "Fastest trusted", milliseconds(fastest.median_ms), f"{fastest.entry.label} on {fastest.where}", "good"
         )
     if facts.figures:
         return Tile("Fastest trusted", "none", "every figure was disturbed", "warn")
@@ -149,4 +149,4 @@ def _passed(entries: Sequence[Entry]) -> Cell:
 def _fastest(figure: Figure | None) -> Cell:
     if figure is None:
         return NONE
-    return Cell(f"{milliseconds(figure.median_ms)}, {figure.entry.label}, {figure.place}", figure.median_ms)
+    return Cell(f"{milliseconds(figure.median_ms)}, {figure.entry.label} on {figure.where}", figure.median_ms)

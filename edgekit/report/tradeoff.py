@@ -36,11 +36,11 @@ def frontier(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _charts(place: str, figures: Sequence[Figure]) -> Iterator[Chart]:
-    dots = [_dot(figure) for figure in figures]
+    dots = [_dot(figure) for figure in sorted(figures, key=lambda each: each.median_ms)]
     line = [_dot(figure) for figure in frontier(figures)]
     text = "; ".join(dot["said"] for dot in dots)
     yield chart(
-        f"Latency and size on {place}",
+        f"Latency and size with {place}",
         f"Dots: {text}.",
         lambda width: charts.trade_off(dots, line, ("ms", "MiB"), width),
     )
