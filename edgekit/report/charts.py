@@ -84,7 +84,7 @@ def stacks(rows: Rows, totals: Rows, parts: Sequence[str], title: str, width: in
                 "encoding": {
                     "x": {**value, "stack": "zero"},
                     "y": names(width),
-                    "color": series("part", parts),
+                    "color": {**series("part", parts), "legend": {"columns": 2 if width <= NARROW else len(parts)}},
                     "order": {"field": "order", "type": "quantitative"},
                     "description": SAID,
                 },
@@ -102,18 +102,19 @@ def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int) -
     """A dot with its `name` for each pair of `x` and `y`, and a line along those that no other beats in both.
 
     Both axes begin at zero, so that what looks twice as large is. Names stand above and below in turn, on the page's
-    own ground.
+    own ground; where there is little room, those on the line alone.
     """
     x, y = (
-        {**quantity(field, title, tickCount=5), "scale": {"zero": True, "padding": 30}}
+        {**quantity(field, title, tickCount=5), "scale": {"domain": [0, 1.15 * max(row[field] for row in rows)]}}
         for field, title in zip(("x", "y"), titles, strict=True)
     )
+    named = list(frontier if width <= NARROW else rows)
     line = {"type": "line", "interpolate": "step-after", "color": QUIET, "strokeDash": [4, 4], "aria": False}
     dots = {"type": "point", "filled": True, "size": 110, "opacity": 0.9}
     ground = {"stroke": "var(--page)", "strokeWidth": 5, "strokeJoin": "round"}
     names = [
         {
-            "data": {"values": list(rows)[start::2]},
+            "data": {"values": named[start::2]},
             "mark": {"type": "text", "dy": shift, "aria": False, **style},
             "encoding": {"text": {"field": "name"}},
         }
@@ -198,8 +199,8 @@ def against(rows: Rows, title: str, width: int) -> Spec:
 
 
 def names(width: int) -> dict[str, Any]:
-    """Rows by `name`, in their order; a name may take two fifths of the width."""
-    axis = {"title": None, "labelLimit": 2 * width // 5, "labelPadding": 10}
+    """Rows by `name`, in their order; a name may take half of the width."""
+    axis = {"title": None, "labelLimit": width // 2, "labelPadding": 10}
     return {"field": "name", "type": "nominal", "sort": None, "axis": axis}
 
 

@@ -24,6 +24,7 @@ def html(document: Document) -> str:
         loader=FunctionLoader(_resource),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,0 +1,65 @@
+"""A bundle that holds something for every section, and Chromium to look at its page with."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from edgekit.bench.store import write_profiles, write_run
+from edgekit.bundle import read_manifest
+from edgekit.report.compose import compose
+from edgekit.report.gather import gather
+from edgekit.report.page import html
+from tests.bench.figures import measurement, profile_run_of, run_of
+from tests.conftest import Exported
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+"""A browser of its own accord asks its maker for news; this one is watched for every request."""
+
+MEDIANS = (10.0, 10.1, 10.0, 10.2, 10.1, 10.0)
+
+
+@pytest.fixture(scope="session")
+def full(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that was measured and profiled; it is only read."""
+    bundle = tmp_path_factory.mktemp("full") / "bundle"
+    shutil.copytree(exported.folder, bundle)
+    measure(bundle)
+    (member,) = read_manifest(bundle).members
+    write_profiles(profile_run_of(member.artifact.sha256), bundle)
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def page_file(full: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the full bundle."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html(compose(gather([full]))))
+    return path
+
+
+def measure(bundle: Path, *, level: str = "TRUSTED", factor: float = 1.0, **changes: object) -> None:
+    """Stores a run of the bundle's one artifact."""
+    (member,) = read_manifest(bundle).members
+    one = measurement(
+        [factor * each for each in MEDIANS],
+        sha256=member.artifact.sha256,
+        level=level,  # type: ignore[arg-type]
+    )
+    write_run(run_of(one, **changes), bundle)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser, of the system: Playwright's own would have to be downloaded."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)}); on Debian: apt install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield opened
+        opened.close()
