@@ -94,6 +94,19 @@ class WeightsSource(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """What a network was built from, as it was asked for; with the bundle's inputs enough to build it again."""
+
+    model: str
+    features: bool
+    weights: str | None
+    weights_sha256: str | None
+    ema: bool
+    seed: int
+    only: tuple[str, ...]
+    no_fuse: tuple[str, ...]
+
+
 class GraphStats(Struct, frozen=True, kw_only=True):
     """Size of a program: operator nodes, parameters (elements of all constants) and MACs."""
 
@@ -191,6 +204,56 @@ class RegionCertificate(Struct, frozen=True, kw_only=True):
     bound: float
     used: float
     reordered: tuple[str, ...] = ()
+
+
+class OperatorPrecision(Struct, frozen=True, kw_only=True):
+    """What became of one operator that int8 might have served: its name in the float file, and why it stayed float.
+
+    `reason` is empty where it was quantized, else one of these:
+
+        grouped   a depthwise or grouped convolution, slower in int8 than in float
+        product   a product of two maps, or with one matrix per channel, slower in int8 or not to be had
+        gate      it makes a squeeze-excitation gate, whose rounding scales whole channels
+        recipe    the recipe leaves operators of this kind alone
+        asked     it was asked to stay float
+        runtime   the quantizer left it, against what was asked
+    """
+
+    name: str
+    module: str | None
+    kind: str
+    macs: int
+    precision: Literal["int8", "fp32"]
+    reason: str = ""
+
+
+class CalibrationRecord(Struct, frozen=True, kw_only=True):
+    """The images that ranges of activations were measured on: the set, its content's digest, how many."""
+
+    data: str
+    digest: str
+    images: int
+
+
+class QuantRecord(Struct, frozen=True, kw_only=True):
+    """How an artifact was quantized, and how its outputs compare with the float file's on images it was not made with.
+
+    `recipe` is the full name of what was carried out, where the artifact's precision may be an alias such as `int8`.
+    `held_out` compares all outputs of `held_out_images` images at once.
+    """
+
+    recipe: str
+    calibration: CalibrationRecord
+    operators: tuple[OperatorPrecision, ...]
+    held_out_images: int
+    held_out: Parity
+    floor_db: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def quantized(self) -> int:
+        """How many operators are int8."""
+        return sum(each.precision == "int8" for each in self.operators)
 
 
 class FileHash(Struct, frozen=True, kw_only=True):

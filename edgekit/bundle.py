@@ -13,6 +13,8 @@ from edgekit.artifact import (
     FileHash,
     GraphStats,
     ModelCard,
+    Origin,
+    QuantRecord,
     RegionCertificate,
     TensorSpec,
     WeightsSource,
@@ -51,13 +53,18 @@ class Progress(Protocol):
 
 
 class Member(Struct, frozen=True, kw_only=True):
-    """An artifact of a bundle, how its program was lowered, and how it compares with the original model."""
+    """An artifact of a bundle, how its program was lowered, and how it compares with the original model.
+
+    Of a quantized one `parity` is what it does on the reference's synthetic inputs, which only have to come out as they
+    did when it was made; how good it is, `quantization` says.
+    """
 
     artifact: Artifact
     lowering: tuple[Certificate, ...]
     kernels: tuple[KernelChoice, ...]
     program: GraphStats
     parity: tuple[CaseParity, ...]
+    quantization: QuantRecord | None = None
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -81,6 +88,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     pictures: FileHash | None
     tools: dict[str, str]
     stages: tuple[Stage, ...]
+    origin: Origin | None = None
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

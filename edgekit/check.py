@@ -16,7 +16,7 @@ from edgekit.errors import (
 )
 from edgekit.quiet import silenced
 from edgekit.reference_file import read_reference
-from edgekit.verify import Reference, failure, verify_file
+from edgekit.verify import Reference, failure, held_to, verify_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ def _check(folder: Path, member: Member, against: Reference) -> Verdict:
         paths = [check_file(folder, file) for file in member.artifact.files]
         with silenced():
             cases = verify_file(member.artifact.runtime, paths[0], against)
+            cases = held_to(cases, member.parity) if member.quantization else cases
     except (CheckFailedError, MissingExtraError) as error:
         return Verdict(name, (), error)
     except MisuseError as error:  # the runtime refuses the bundle's own input

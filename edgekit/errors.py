@@ -5,6 +5,7 @@
     |   |-- UnknownNameError        2   a model, target or format that does not exist; names the closest
     |   |-- WeightsError            2   a checkpoint that is corrupt, carries code, or does not fit the model
     |   |-- ModelError              2   a network that cannot be captured or converted
+    |   |-- DataError               2   images or labels that are not there, cannot be read, or do not fit
     |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
     |-- CheckFailedError            1   the check itself failed: the result is not the same model
     |   |-- ParityError             1   outputs differ by more than float arithmetic explains
@@ -58,6 +59,10 @@ class WeightsError(MisuseError):
 
 class ModelError(MisuseError):
     """A network that cannot be captured or converted."""
+
+
+class DataError(MisuseError):
+    """Images or labels that are not there, cannot be read, or do not fit."""
 
 
 class BundleError(MisuseError):

@@ -95,14 +95,19 @@ class Network:
         return {name: program_forward(program) for name, program in stages.items()}
 
 
-def prepare(plan: Plan, stage: StageClock) -> Network:
+def prepare(plan: Plan, stage: StageClock, against: Reference | None = None) -> Network:
     """Builds a plan's network and takes it as far as all runtimes share.
+
+    Args:
+        plan: Which network.
+        stage: Times the stages.
+        against: The reference of a bundle that this network is to be found to be; made anew where there is none.
 
     Raises:
         WeightsError: The checkpoint cannot be read or is not this model's.
         ModelError: The model cannot be captured at this input shape.
         EnvironmentProblemError: It needs more memory than there is.
-        ParityError: Capturing or a pass changed the network.
+        ParityError: Capturing or a pass changed the network, or it is another one than the bundle's.
     """
     with stage("build"):
         built = plan.source.build(plan.request.shape, plan.kernel_policy)
@@ -112,9 +117,10 @@ def prepare(plan: Plan, stage: StageClock) -> Network:
         outputs = output_specs(captured, built.outputs)
         check_memory(captured)
     with stage("reference"):
-        exact = run_in_float64(built.model, captured)
-        cases = generate(plan.inputs)
-        against = reference(plan.inputs, outputs, cases, numpy_forward(exact), numpy_forward(built.model))
+        if against is None:
+            exact = run_in_float64(built.model, captured)
+            cases = generate(plan.inputs)
+            against = reference(plan.inputs, outputs, cases, numpy_forward(exact), numpy_forward(built.model))
         check_capture(captured, against)
     fuse = Fuse(FuseOptions(only=plan.request.only, exclude=plan.request.no_fuse))
     network = rewrite(captured, weights, against, {"materialise": MATERIALISE, "fuse": (fuse,)}, stage)

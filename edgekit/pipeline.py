@@ -1,41 +1,42 @@
 """The order of the stages. This is the only module that knows it.
 
     plan -> build, weights -> capture -> materialise -> fuse -> [ lower -> export -> verify ] per format -> bundle
+                                                             -> [ ... -> quantize -> verify ] per format, where asked
 
 A stage that is in the cache is skipped, and with it everything only it needs: when all of them are, no framework is
 loaded at all.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
-from edgekit.bench.store import carry_over
+from edgekit.bench.store import carry_over as carry_runs_over
 from edgekit.bundle import (
     REFERENCE,
     SCHEMA_VERSION,
     Manifest,
     Member,
     Progress,
-    Stage,
     check_place,
     write_manifest,
 )
-from edgekit.cache import StageCache
+from edgekit.cache import StageCache, stage_key, tool_versions
+from edgekit.clock import Clock
 from edgekit.errors import (
     BudgetError,
     ConverterError,
-    EnvironmentProblemError,
     MisuseError,
-    OutputError,
     ParityError,
 )
+from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
@@ -43,17 +44,15 @@ from edgekit.kernel_file import FILE as PICTURES
 from edgekit.kernel_file import write_pictures
 from edgekit.kernel_group import FLOAT_BYTES
 from edgekit.plan import Plan
-from edgekit.quiet import silenced
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
     from edgekit.inspection import Inspection
     from edgekit.network import Network
+    from edgekit.quant import Quantizer
+    from edgekit.quant.recipe import Recipe
+    from edgekit.quantize import Material
     from edgekit.tuning.words import KernelChoice
-
-T = TypeVar("T")
-
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,62 +63,6 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     captured: GraphStats
     passes: tuple[Certificate, ...]
     regions: tuple[RegionCertificate, ...]
-
-
-class Clock:
-    """Times stages and reports them to whoever watches."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.stages: list[Stage] = []
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times the block as one stage, and keeps what converters print out of sight.
-
-        Raises:
-            EnvironmentProblemError: The block ran out of memory.
-        """
-        self.progress.begin(name)
-        started = time.perf_counter()
-        try:
-            with silenced():
-                yield
-        except Exception as error:
-            if lacks_memory(error):
-                raise EnvironmentProblemError(
-                    f"There is not enough memory for stage {name!r}. Choose a smaller size with --input, or run on a "
-                    "machine with more memory."
-                ) from error
-            raise
-        self._done(name, started, cached=False)
-
-    def recall(self, name: str, cache: StageCache, key: str, into: Path, kind: type[T]) -> T | None:
-        """What the cache has for a stage, as a stage of its own; None, with a word about it, where it is damaged."""
-        if not cache.holds(key):
-            return None
-        self.progress.begin(name)
-        started = time.perf_counter()
-        found = cache.fetch(key, into, kind)
-        if found is None:
-            self.progress.note(f"What the cache has for stage {name!r} is damaged, so it is made anew.")
-        else:
-            self._done(name, started, cached=True)
-        return found
-
-    def _done(self, name: str, started: float, *, cached: bool) -> None:
-        done = Stage(name=name, seconds=round(time.perf_counter() - started, 3), cached=cached)
-        self.stages.append(done)
-        self.progress.end(done)
-
-
-def lacks_memory(error: BaseException | None) -> bool:
-    """Whether an allocation failed; torch has no error of its own for it, and converters wrap it into theirs."""
-    while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 class LazyNetwork:
@@ -156,11 +99,14 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
     check_place(plan.out)
     clock = Clock(progress)
     network = LazyNetwork(plan, clock)
+    material = gather_images(plan, clock)
     with staging(plan.out) as folder:
         if plan.network_key is None:
             plan = plan.keyed(network.get().identity())
         record = network_stage(plan, folder, cache, clock, network)
         members = artifacts(plan, folder, cache, clock, network)
+        if material is not None:
+            members += quantized_artifacts(plan, material, folder, cache, clock, network)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             edgekit_version=__version__,
@@ -180,9 +126,11 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             pictures=next(iter(hash_files(folder.glob(PICTURES))), None),
             tools=plan.tools,
             stages=tuple(clock.stages),
+            origin=plan.origin,
         )
         write_manifest(manifest, folder)
-        carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
+        for carry_over in (carry_runs_over, carry_evaluations_over):
+            carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
 
 
@@ -217,7 +165,7 @@ def kernel_choices(plan: Plan, progress: Progress) -> "dict[str, tuple[KernelCho
     network = LazyNetwork(plan, Clock(progress)).get()
     most = plan.request.max_bytes
     return {
-        entry.runtime: choose_kernels(network, entry.runtime, plan.request.precision, plan.chooser(entry, most))
+        entry.runtime: choose_kernels(network, entry.runtime, plan.lowering, plan.chooser(entry, most))
         for entry in plan.exporters
     }
 
@@ -244,7 +192,7 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
         passes=made.certificates,
         regions=made.regions,
     )
-    remember(cache, plan.network_key, record, tuple(files), clock)
+    clock.remember(cache, plan.network_key, record, tuple(files))
     return record
 
 
@@ -266,6 +214,83 @@ def artifacts(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network
     return members
 
 
+def gather_images(plan: Plan, clock: Clock) -> "Material | None":
+    """The images to quantize with, before anything takes its time; None where nothing is quantized.
+
+    Raises:
+        DataError, MisuseError: There are none, or the network takes no images.
+    """
+    request = plan.request
+    if request.data is None:
+        return None
+    from edgekit.quantize import gather
+
+    with clock.stage("data"):
+        material = gather(request.data, plan.card.preprocessing, plan.inputs, request.calibration)
+    for warning in material.warnings:
+        clock.progress.note(warning)
+    return material
+
+
+def quantized_artifacts(
+    plan: Plan, material: "Material", folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
+) -> list[Member]:
+    """Every artifact of a plan once more, quantized, or taken from the cache.
+
+    Raises:
+        ConverterError, MisuseError: It cannot be made.
+        ParityError: It is not the network any more.
+    """
+    members = []
+    able = {exporter.format for exporter, _, _ in plan.quantizers}
+    if floats := [entry.format for entry in plan.exporters if entry.format not in able]:
+        clock.progress.note(f"Float only: {', '.join(floats)}, which nothing quantizes.")
+    for exporter, quantizer, recipe in plan.quantizers:
+        key = stage_key(
+            *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
+            *(plan.request.keep_float, tool_versions(quantizer.packages)),
+        )
+        found = clock.recall(f"{exporter.format} {plan.request.recipe}", cache, key, folder, Member)
+        if found is None:
+            found = quantized_artifact(plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network)
+            clock.remember(cache, key, found, tuple(folder / file.name for file in found.artifact.files))
+        members.append(found)
+    return members
+
+
+def quantized_artifact(
+    plan: Plan,
+    exporter: Exporter,
+    quantizer: "Quantizer",
+    recipe: "Recipe",
+    material: "Material",
+    folder: Path,
+    clock: Clock,
+    network: LazyNetwork,
+) -> Member:
+    """One quantized artifact: its float file is lowered, exported and proved, then quantized and compared with it.
+
+    Raises:
+        ParityError: The float file is not the network, or the quantized one is not any more.
+    """
+    from edgekit.quantize import make
+    from edgekit.verify import repeatable, verify_file
+
+    prepared = network.get()
+    with tempfile.TemporaryDirectory() as scratch:
+        exact = write_artifact(plan, exporter, Path(scratch), clock, prepared, None)
+        source, target = (place / exact.artifact.files[0].name for place in (Path(scratch), folder))
+        with clock.stage(f"quantize {exporter.format}"):
+            made = make(source, target, quantizer, recipe, material, plan.request.keep_float)
+    with clock.stage(f"verify {exporter.format} {plan.request.precision}"):
+        cases = repeatable(verify_file(exporter.runtime, target, prepared.reference))
+    nonfinite = sum(case.parity.nonfinite for case in cases)
+    if nonfinite:
+        raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
+    artifact = structs.replace(exact.artifact, files=hash_files(made.files), notes=(f"recipe {recipe.name}",))
+    return structs.replace(exact, artifact=artifact, parity=cases, quantization=made.record)
+
+
 def artifact_stage(
     plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
@@ -275,7 +300,7 @@ def artifact_stage(
     if found is not None:
         return found
     member = make_artifact(plan, exporter, folder, clock, network.get())
-    remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files), clock)
+    clock.remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files))
     return member
 
 
@@ -321,7 +346,7 @@ def write_artifact(
     from edgekit.verify import failure, first_divergence, verify_file
 
     with clock.stage(f"lower for {exporter.runtime}"):
-        lowered = lower(network, exporter.runtime, plan.request.precision, plan.chooser(exporter, max_bytes))
+        lowered = lower(network, exporter.runtime, plan.lowering, plan.chooser(exporter, max_bytes))
     spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
     with clock.stage(f"export {exporter.format}"):
         candidates = exporter.load()(lowered.program, spec, folder, plan.stem)
@@ -374,11 +399,3 @@ def keep(
     return tuple(
         file.rename(folder / f"{stem}{suffix}") for file, suffix in zip(chosen.files, exporter.suffixes, strict=True)
     )
-
-
-def remember(cache: StageCache, key: str, result: object, files: tuple[Path, ...], clock: Clock) -> None:
-    """Stores a stage; a cache that cannot be written costs time later, not the result now."""
-    try:
-        cache.store(key, result, files)
-    except OutputError as error:
-        clock.progress.note(f"Not cached: {error}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.artifact import ModelCard, Shape, TensorSpec
+from edgekit.artifact import ModelCard, Origin, Shape, TensorSpec
 from edgekit.cache import source_hash, stage_key, tool_versions
 from edgekit.errors import MissingExtraError, MisuseError, UnknownNameError, WeightsError
 from edgekit.exporters import EXPORTERS, Exporter
@@ -18,7 +18,9 @@ from edgekit.intake import resolve
 from edgekit.intake.fetch import check_address, check_hash, is_url
 from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
-from edgekit.quant.recipe import DEFAULT_RECIPE, RECIPES
+from edgekit.quant import QUANTIZERS, Quantizer
+from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
+from edgekit.quant.recipe import check as check_recipe
 from edgekit.targets.board import HOST, Board, load_board
 from edgekit.tuning.choose import Chooser, parse_overrides
 from edgekit.tuning.nearest import Place
@@ -26,6 +28,9 @@ from edgekit.tuning.tables import Tuning, own_tables, shipped_tables
 from edgekit.version import __version__
 
 DEFAULT_TARGET = "arm"
+
+PRECISION_KEY = "edgekit.precision"
+"""Where an artifact's metadata has its precision."""
 
 _NETWORK_PACKAGES = ("torch", "numpy", "safetensors")
 
@@ -51,6 +56,10 @@ class Request:
     no_fuse: tuple[str, ...] = ()
     lowering: tuple[str, ...] = ()
     max_bytes: int | None = None
+    recipe: str = DEFAULT_RECIPE
+    data: str | None = None
+    calibration: int = 128
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,39 @@ class Plan:
     def stem(self) -> str:
         """File name of the artifacts without its ending."""
         return f"{self.card.name}.{self.request.precision}"
+
+    @property
+    def lowering(self) -> str:
+        """The precision whose lowering the artifacts get."""
+        return DEFAULT_RECIPE if self.request.precision == DEFAULT_RECIPE else BEST
+
+    @property
+    def quantizers(self) -> tuple[tuple[Exporter, Quantizer, Recipe], ...]:
+        """What is quantized beside the float artifacts, and how."""
+        if self.request.recipe == DEFAULT_RECIPE:
+            return ()
+        able = [(entry, QUANTIZERS[entry.format]) for entry in self.exporters if entry.format in QUANTIZERS]
+        return tuple((entry, quantizer, quantizer.recipe(self.request.recipe)) for entry, quantizer in able)
+
+    def quantized(self) -> "Plan":
+        """The plan of the float files that are quantized: the same network, lowered and described as theirs."""
+        request = replace(self.request, precision=self.request.recipe, max_bytes=None)
+        return replace(self, request=request, metadata={**self.metadata, PRECISION_KEY: request.precision})
+
+    @property
+    def origin(self) -> Origin:
+        """What the network is built from, for the manifest."""
+        request = self.request
+        return Origin(
+            model=request.model,
+            features=request.features,
+            weights=None if request.weights is None else str(request.weights),
+            weights_sha256=self.weights_sha256,
+            ema=request.ema,
+            seed=request.seed,
+            only=request.only,
+            no_fuse=request.no_fuse,
+        )
 
     def keyed(self, identity: dict[str, str]) -> "Plan":
         """The plan with its cache keys, given what decides the network."""
@@ -136,6 +178,7 @@ def make_plan(request: Request) -> Plan:
         check_input(model, inputs[0].shape)
     policy = check_kernel_policy(model, request.kernel_policy)
     exporters = choose_exporters(request)
+    check_quantizing(request, exporters)
     parse_overrides(request.lowering)
     weights_sha256 = settle_weights(request)
     if request.weights and source.weights == "fixed":
@@ -147,6 +190,9 @@ def make_plan(request: Request) -> Plan:
         weights = {"seed": request.seed} if source.weights == "seeded" else {"model": source.text}
     metadata = describe(source.text, model, inputs, policy, weights, request.precision)
     tools = tool_versions((*_NETWORK_PACKAGES, *(name for entry in exporters for name in entry.packages)))
+    if request.recipe != DEFAULT_RECIPE:
+        quantizing = (QUANTIZERS[entry.format].packages for entry in exporters if entry.format in QUANTIZERS)
+        tools |= tool_versions(tuple(name for packages in quantizing for name in packages))
     plan = Plan(
         request=request,
         source=source,
@@ -166,6 +212,15 @@ def make_plan(request: Request) -> Plan:
     return plan if identity is None else plan.keyed(identity)
 
 
+def runs_user_code(model: str) -> bool:
+    """Whether a MODEL is code of the user's, which building it runs.
+
+    Raises:
+        MisuseError: It is no MODEL, or it names a file that is not there.
+    """
+    return resolve(model).identity() is None
+
+
 def choose_exporters(request: Request) -> tuple[Exporter, ...]:
     """The formats asked for, else those a runtime of the target loads.
 
@@ -175,8 +230,6 @@ def choose_exporters(request: Request) -> tuple[Exporter, ...]:
         MissingExtraError: A format's packages are not installed.
     """
     board = load_board(request.target)
-    if request.precision not in RECIPES:
-        raise UnknownNameError("precision", request.precision, RECIPES, "edgekit export --help")
     for name in request.formats:
         if name not in EXPORTERS:
             raise UnknownNameError("format", name, EXPORTERS, "edgekit export --help")
@@ -189,6 +242,35 @@ def choose_exporters(request: Request) -> tuple[Exporter, ...]:
         if missing and entry.extra:
             raise MissingExtraError(missing[0], entry.extra, f"{entry.format} export")
     return chosen
+
+
+def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
+    """Checks what was asked for beside float artifacts.
+
+    Raises:
+        MisuseError: There is no such recipe, no data to carry it out with, or a format it cannot be had in.
+        MissingExtraError: A quantizer is not installed.
+    """
+    if check_recipe(request.recipe) == DEFAULT_RECIPE:
+        if request.data is not None or request.keep_float:
+            raise MisuseError("--data and --float are for quantizing. Ask for that with --int8 or --recipe.")
+        return
+    if request.data is None:
+        raise MisuseError(
+            f"Recipe {request.recipe!r} needs images: to calibrate with, and others to compare on. Give them with "
+            "--data: a folder in ImageNet's layout or of images alone, an .npz file, digits or patterns."
+        )
+    able = [QUANTIZERS[entry.format] for entry in exporters if entry.format in QUANTIZERS]
+    if not able:
+        raise MisuseError(
+            f"{', '.join(entry.format for entry in exporters)} cannot be quantized; {', '.join(QUANTIZERS)} can. "
+            "Choose one of these with --format, or leave --int8 out."
+        )
+    for quantizer in able:
+        quantizer.recipe(request.recipe)
+        missing = [package for package in quantizer.packages if package not in tool_versions(quantizer.packages)]
+        if missing:
+            raise MissingExtraError(missing[0], quantizer.extra or "all", f"quantizing {quantizer.format}")
 
 
 def settle_weights(request: Request) -> str | None:

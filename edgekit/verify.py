@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from edgekit.artifact import CaseParity, Parity, TensorSpec
@@ -144,6 +145,30 @@ def verify_file(runtime: str, path: Path, against: Reference, threads: int = 1) 
     """
     with load(runtime, path, threads) as runner:
         return verify(runner, against)
+
+
+REPEAT_MARGIN_DB = 3.0
+"""A quantized artifact may come this much further from the original than it did when it was made."""
+
+REPEATABLE_DB = 60.0
+"""No quantized artifact has to come closer, whatever it did when it was made."""
+
+
+def repeatable(cases: Sequence[CaseParity]) -> tuple[CaseParity, ...]:
+    """The cases of a quantized artifact with gates that the same file passes on another machine.
+
+    Rounding to eight bits is no rounding to float32, so no bound on it follows from that. But it is the same rounding
+    everywhere: a processor that saturates where another does not, or a file with one other scale, shows.
+    """
+    return tuple(
+        structs.replace(case, gate_db=min(case.parity.snr_db, REPEATABLE_DB) - REPEAT_MARGIN_DB) for case in cases
+    )
+
+
+def held_to(cases: Sequence[CaseParity], recorded: Sequence[CaseParity]) -> tuple[CaseParity, ...]:
+    """Cases with the gates that others of their names have."""
+    gates = {(case.case, case.output): case.gate_db for case in recorded}
+    return tuple(structs.replace(case, gate_db=gates.get((case.case, case.output), case.gate_db)) for case in cases)
 
 
 def tightest(cases: Sequence[CaseParity]) -> CaseParity:

@@ -1,7 +1,7 @@
 """TFLite through litert-torch, without TensorFlow.
 
 Input and output are named in the file's signature. The metadata goes into the flatbuffer's own metadata table, which
-means writing the file anew; constants are aligned to 16 bytes there, as the format demands and ARM kernels rely on.
+means writing the file anew, see `edgekit.flatbuffer`.
 
 An operator's results are named by the path of the torch module it came from and a number, `stages.0.0.mlp.fc1;123`.
 """
@@ -9,9 +9,8 @@ An operator's results are named by the path of the torch module it came from and
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from torch import Tensor, nn
@@ -20,12 +19,10 @@ from torch.fx.traceback import preserve_node_meta
 
 from edgekit.errors import ConverterError, first_line, root_cause
 from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.flatbuffer import pack
 from edgekit.program import Program, as_tuple, clone, module_path
 
 _NUMBERED_MODULE = re.compile(r"module_(?P<number>\d+);")
-
-CONSTANT_ALIGNMENT = 16
-FILE_IDENTIFIER = b"TFL3"
 
 
 def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple[Candidate, ...]:
@@ -71,20 +68,6 @@ def _with_numbered_modules(program: Program) -> tuple[Program, list[str]]:
     return numbered, list(paths)
 
 
-class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """Aligns byte vectors, which hold the constants, to what the schema asks for; flatbuffers in Python does not."""
-
-    def CreateNumpyVector(self, x: np.ndarray[Any, Any]) -> int:  # noqa: N802 - overrides flatbuffers' name
-        if x.dtype != np.uint8:
-            return int(super().CreateNumpyVector(x))
-        self.StartVector(1, x.size, CONSTANT_ALIGNMENT)
-        start: int = self.head - x.size  # type: ignore[has-type]
-        self.head = start
-        self.Bytes[start : start + x.size] = x.tobytes()
-        self.vectorNumElems = x.size
-        return int(self.EndVector())
-
-
 def with_metadata(content: bytes, spec: ExportSpec, paths: Sequence[str]) -> bytes:
     """Rewrites a flatbuffer with edgekit's metadata, a description that names the model, and paths of modules."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -98,9 +81,7 @@ def with_metadata(content: bytes, spec: ExportSpec, paths: Sequence[str]) -> byt
         entry = schema.MetadataT()
         entry.name, entry.buffer = key, len(model.buffers) - 1
         model.metadata = [*(model.metadata or ()), entry]
-    builder = _AlignedBuilder(len(content) + (1 << 16))
-    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return pack(model)
 
 
 def _name_results(model: schema.ModelT, paths: Sequence[str]) -> None:

@@ -1,25 +1,102 @@
 """Recipes: how the numbers of an artifact are represented.
 
-A recipe's name is the precision in an artifact's file name, `<model>.<precision>.<extension>`.
+A recipe's name says all of it, in this grammar:
+
+    recipe      = "fp32" | "int8" | method "_" weights [ "_" activations ] | weights "_weightonly"
+    method      = "static" | "dynamic" | "mixed"
+    weights     = "wi8"        weights are 8-bit integers, one scale per output channel, symmetric
+    activations = "ai8"        activations are 8-bit integers, with ranges measured on calibration images
+
+    static_wi8_ai8   integer arithmetic, ranges fixed beforehand
+    dynamic_wi8      integer arithmetic, each map's range found anew in every run
+    mixed_wi8_ai8    convolutions static, linear layers dynamic
+    wi8_weightonly   float arithmetic; only the file is smaller
+
+`int8` is an alias: whichever of these the runtime of a format is best with (`QUANTIZERS`). The name as asked for is
+the precision in an artifact's file name, `<model>.<precision>.<extension>`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
+
+from edgekit.errors import MisuseError
+
+Method = Literal["float", "static", "dynamic", "mixed", "weightonly"]
+
+DEFAULT_RECIPE = "fp32"
+BEST = "int8"
+"""The alias for a runtime's best recipe."""
+
+_WEIGHTS, _ACTIVATIONS = "wi8", "ai8"
+
+_ACTIVATIONS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"static": (_ACTIVATIONS,), "dynamic": (), "mixed": (_ACTIVATIONS,)}
+)
+"""Method to the words that follow the weights: what is found in every run is not written down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Number formats of an artifact, in numpy's words."""
+    """Number formats of an artifact, in numpy's words, and when the ranges of activations are found."""
 
     name: str
-    weights: str
-    activations: str
+    method: Method
+    weights: str = "int8"
+    activations: str = "int8"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether ranges are measured on images beforehand."""
+        return self.method in ("static", "mixed")
 
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Recipe(name="fp32", weights="float32", activations="float32"),)}
-)
-"""Every recipe, by name."""
+def _all() -> tuple[Recipe, ...]:
+    """Every recipe the grammar has."""
+    methods: tuple[Method, ...] = ("static", "dynamic", "mixed")
+    return (
+        Recipe(DEFAULT_RECIPE, "float", "float32", "float32"),
+        *(Recipe("_".join((method, _WEIGHTS, *_ACTIVATIONS_OF[method])), method) for method in methods),
+        Recipe(f"{_WEIGHTS}_weightonly", "weightonly", activations="float32"),
+    )
 
-DEFAULT_RECIPE = "fp32"
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _all()})
+"""Every recipe, by its name."""
+
+
+def parse(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        MisuseError: The name is in no grammar; the message says which word is wrong and what could stand there.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    raise MisuseError(f"There is no recipe {name!r}: {_fault(name)} Recipes are {', '.join((BEST, *RECIPES))}.")
+
+
+def check(name: str) -> str:
+    """A recipe's name or the alias, as asked for.
+
+    Raises:
+        MisuseError: It is neither.
+    """
+    return name if name == BEST else parse(name).name
+
+
+def _fault(name: str) -> str:
+    """The first word that does not fit, and what would."""
+    first, *rest = name.split("_")
+    if first in _ACTIVATIONS_OF:
+        wanted = (_WEIGHTS, *_ACTIVATIONS_OF[first])
+        for position, word in enumerate(wanted):
+            if position >= len(rest):
+                return f"after {'_'.join((first, *rest))!r} comes {word!r}."
+            if rest[position] != word:
+                return f"{rest[position]!r} stands where {word!r} does."
+        return f"nothing comes after {'_'.join((first, *wanted))!r}."
+    if first == _WEIGHTS:
+        return f"after {_WEIGHTS!r} comes 'weightonly', or it comes after one of {', '.join(_ACTIVATIONS_OF)}."
+    return f"it begins with {first!r}, and not with {', '.join((*_ACTIVATIONS_OF, _WEIGHTS))}."

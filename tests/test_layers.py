@@ -42,18 +42,22 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pictures": frozenset({"inspection", "kernel_file", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
+        "data": frozenset({"files"}),
         "cache": frozenset({"files"}),
+        "clock": frozenset({"bundle", "cache", "quiet"}),
+        "flatbuffer": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
-        "exporters": frozenset({"program", "standalone"}),
-        "quant": frozenset(),
+        "exporters": frozenset({"flatbuffer", "program", "standalone"}),
+        "quant": frozenset({"filegraph", "flatbuffer"}),
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
         "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
+        "evaluation": frozenset({"bundle", "cache", "data", "files", "numerics"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -66,10 +70,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
+        "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
+        "quantize_file": frozenset({"cache", "files", "quant", "quantize", "quiet", "runners"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "exporters", "files", "inspection", "kernel_file", "kernel_group"),
-                *("network", "pictures", "plan", "program", "quiet", "reference_file", "tuning", "verify"),
+                *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
+                *("kernel_file", "kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
+                *("reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -78,10 +85,17 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
             }
         ),
+        "waterfall": frozenset(
+            {
+                *("bundle", "cache", "clock", "evaluation", "network", "plan", "program"),
+                *("quiet", "reference_file", "runners"),
+            }
+        ),
+        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "files"}),
-        "report": frozenset({"bench", "bundle", "kernel_file", "tuning"}),
+        "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )
@@ -92,9 +106,10 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base", "onnx_graph", "process"}),
+        "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
+        "quant": frozenset({"base", "recipe"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""
@@ -221,7 +236,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "plan", "tune")
+        *("fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 

@@ -16,11 +16,12 @@ import torch
 from edgekit.bundle import Manifest, Stage, read_manifest
 from edgekit.cache import StageCache
 from edgekit.check import check_bundle, conclude
+from edgekit.clock import Clock, lacks_memory
 from edgekit.errors import ConverterError, EnvironmentProblemError, OutputError, ParityError
 from edgekit.exporters import EXPORTERS
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.network import Lowered
-from edgekit.pipeline import Clock, export, lacks_memory
+from edgekit.pipeline import export
 from edgekit.plan import Plan, Request, make_plan
 from edgekit.program import Program, constants, in_float64
 from tests.conftest import Exported

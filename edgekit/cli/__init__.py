@@ -24,11 +24,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "device": "edgekit.cli.device:device",
         "devices": "edgekit.cli.device:devices",
         "diff": "edgekit.cli.diff:diff",
+        "eval": "edgekit.cli.evaluate:evaluate",
         "export": "edgekit.cli.export:export",
         "gate": "edgekit.cli.gate:gate",
         "inspect": "edgekit.cli.inspect:inspect",
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",
+        "quantize": "edgekit.cli.quantize:quantize",
         "report": "edgekit.cli.report:report",
         "targets": "edgekit.cli.targets:targets",
         "tune": "edgekit.cli.tune:tune",
@@ -126,7 +128,7 @@ class Commands(click.Group):
             raise self._failure(ctx, EnvironmentProblemError(system_message(error))) from error
         except (KeyboardInterrupt, Terminated) as error:
             with suppress(OSError):  # the terminal may be gone
-                click.echo("Interrupted; nothing was left behind.", err=True)
+                click.echo(ctx.meta.get("edgekit.interrupted", "Interrupted; nothing was left behind."), err=True)
             ctx.exit(error.exit_code if isinstance(error, Terminated) else INTERRUPTED)
 
     def _failure(self, ctx: click.Context, error: EdgekitError) -> Failure:

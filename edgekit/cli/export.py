@@ -9,13 +9,14 @@ import click
 
 from edgekit.cli.options import (
     PATH,
-    NetworkOptions,
+    ExportOptions,
     Size,
     complete_formats,
     complete_models,
     complete_targets,
     json_option,
     network_options,
+    quantizing_options,
 )
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
     shell_complete=complete_formats,
     help="onnx, openvino, tflite, mnn, ncnn or pt2; repeatable. Default: by target.",
 )
-@click.option("--precision", default="fp32", show_default=True, help="Number format of the artifacts: fp32.")
+@quantizing_options
 @click.option(
     "--lowering",
     metavar="[PATTERN=]FORM",
     multiple=True,
-    help="Form of depthwise kernels, for modules like this: depthwise, toeplitz, pieces, rows, dense, matmul or auto.",
+    help="Form of depthwise kernels, for modules like this: depthwise, toeplitz, pieces, rows, polyphase, dense, "
+    "matmul or auto.",
 )
 @click.option("--max-size", "max_bytes", type=Size(), help="Most an artifact may take, such as 40MB: smaller forms.")
 @network_options
@@ -51,20 +53,20 @@ def export(
     model: str,
     target: str,
     formats: tuple[str, ...],
-    precision: str,
     lowering: tuple[str, ...],
     max_bytes: int | None,
     out: Path | None,
     no_cache: bool,
     dry_run: bool,
     as_json: bool,
-    **network: Unpack[NetworkOptions],
+    **network: Unpack[ExportOptions],
 ) -> None:
     """Export MODEL for a target: every format its runtimes load, each verified against the original in float64.
 
     \b
     edgekit export parcnetv2_t --target arm
     edgekit export parcnetv2_t --weights parcnetv2_t.pth.tar --input 1x3x320x256 --kernel keep
+    edgekit export parcnetv2_t --weights parcnetv2_t.safetensors --int8 --data imagenet/val
     edgekit export parcnetv2_t --target host --lowering 'stages.0.*=toeplitz' --max-size 110MB
     """
     from edgekit.bundle import check_place
@@ -75,7 +77,6 @@ def export(
         model=model,
         target=target,
         formats=formats,
-        precision=precision,
         lowering=lowering,
         max_bytes=max_bytes,
         out=out,
@@ -147,6 +148,9 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
                 "cached": cache.holds(plan.artifact_keys.get(entry.format, "")),
             }
         )
+    for entry, _, recipe in plan.quantizers:  # which images they are decides, and those are not looked at here
+        files = [f"{plan.quantized().stem}{suffix}" for suffix in entry.suffixes]
+        steps.append({"stage": f"{entry.format} {recipe.name}", "makes": " ".join(files), "cached": False})
     if as_json:
         print_json({"bundle": str(plan.out), "input": inputs_text(plan.inputs), "stages": steps})
         return

@@ -124,6 +124,13 @@ def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in board_names() if name.startswith(incomplete)]
 
 
+def complete_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Recipes for the shell."""
+    from edgekit.quant.recipe import BEST, RECIPES
+
+    return [CompletionItem(name) for name in (BEST, *RECIPES) if name.startswith(incomplete)]
+
+
 def complete_formats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     """Export formats for the shell."""
     from edgekit.exporters import EXPORTERS
@@ -190,6 +197,41 @@ class NetworkOptions(TypedDict):
     only: tuple[str, ...]
     ema: bool
     seed: int
+
+
+class ExportOptions(NetworkOptions):
+    """What `network_options` and `quantizing_options` give a command."""
+
+    recipe: str
+    data: str | None
+    calibration: int
+    keep_float: tuple[str, ...]
+
+
+def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What settles how artifacts are quantized beside the float ones."""
+    options: tuple[Decorator, ...] = (
+        click.option(
+            "--recipe",
+            default="fp32",
+            show_default=True,
+            shell_complete=complete_recipes,
+            help="Quantize as well: int8, static_wi8_ai8, dynamic_wi8, mixed_wi8_ai8 or wi8_weightonly.",
+        ),
+        click.option("--int8", "recipe", flag_value="int8", help="The recipe each runtime is best with."),
+        click.option("--data", metavar="DATA", help="Images: a folder, an .npz file, digits or patterns."),
+        click.option(
+            "--calibration",
+            type=click.IntRange(2, 100_000),
+            default=128,
+            show_default=True,
+            help="How many images ranges are measured on.",
+        ),
+        click.option("--float", "keep_float", metavar="PATTERN", multiple=True, help="Modules that stay float."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import click
 import msgspec
+from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.artifact import Certificate, GraphStats, RegionSize, WeightsSource
+from edgekit.artifact import Certificate, GraphStats, QuantRecord, RegionSize, WeightsSource
 from edgekit.bundle import Member, Stage
 from edgekit.quiet import own_stderr
 
@@ -107,7 +108,10 @@ def stats_text(before: GraphStats, after: GraphStats) -> str:
 
 
 def parity_table(members: tuple[Member, ...], *, wide: bool) -> Table:
-    """One row per artifact: its size, and the case that comes closest to its gate."""
+    """One row per artifact: its size, and the case that comes closest to its gate.
+
+    A quantized one is shown as what it is: compared with its float file on held-out images.
+    """
     from edgekit.verify import overall, tightest
 
     more = ("runtime", ">torch fp32", ">relative", ">cosine", ">top-1") if wide else ()
@@ -117,6 +121,10 @@ def parity_table(members: tuple[Member, ...], *, wide: bool) -> Table:
     )
     for member in members:
         case, worst = tightest(member.parity), overall(member.parity)
+        quantized = member.quantization
+        if quantized is not None:
+            worst = quantized.held_out
+            case = structs.replace(case, parity=worst, gate_db=quantized.floor_db)
         files = member.artifact.files
         details = (
             member.artifact.runtime,
@@ -132,9 +140,25 @@ def parity_table(members: tuple[Member, ...], *, wide: bool) -> Table:
             decibels(case.gate_db),
             f"{worst.max_abs:.1e}",
             *(details if wide else ()),
-            verdict_text(None if case.passed else "differs"),
+            verdict_text(None if case.passed else "differs") if quantized is None else quantized_text(quantized),
         )
     return listing
+
+
+def reasons_table(record: QuantRecord) -> Table:
+    """The layers of a quantized file by kind and by why they stayed float, with their share of the work."""
+    listing = table("Layers", "kind", "precision", "reason", ">layers", ">MACs")
+    total = max(sum(each.macs for each in record.operators), 1)
+    groups = dict.fromkeys((each.kind, each.precision, each.reason) for each in record.operators)
+    for group in groups:
+        found = [each.macs for each in record.operators if (each.kind, each.precision, each.reason) == group]
+        listing.add_row(*group, str(len(found)), f"{sum(found) / total:.1%}")
+    return listing
+
+
+def quantized_text(record: QuantRecord) -> str:
+    """How many operators are int8, by which recipe."""
+    return f"{record.quantized} of {len(record.operators)} layers int8, {record.recipe}"
 
 
 def certificate_table(title: str, certificates: tuple[Certificate, ...]) -> Table:

@@ -61,8 +61,8 @@ def tune(
     edgekit tune edgekit-out/parcnetv2_t-224-host --format tflite --budget 2m
     """
     from edgekit.cli.output import StageLines, print_json
+    from edgekit.clock import Clock
     from edgekit.errors import MisuseError
-    from edgekit.pipeline import Clock
     from edgekit.plan import make_plan
     from edgekit.tune.measure import open_bench
     from edgekit.tune.run import tune as carry_out

@@ -44,7 +44,8 @@ MISTAKES = [
         r"no format named ''\. Known: mnn, ncnn, onnx, openvino, pt2, tflite\.",
         id="empty",
     ),
-    pytest.param(("export", *XT, "--precision", "int9"), r"no precision named 'int9'\. Known: fp32\.", id="precision"),
+    pytest.param(("export", *XT, "--recipe", "int9"), r"no recipe 'int9': it begins with 'int9', and", id="recipe"),
+    pytest.param(("export", *XT, "--int8"), r"Recipe 'int8' needs images", id="no data"),
     pytest.param(
         ("export", "parcnetv2_xt", "--input", "0"), r"with positive sides, not 1x3x0x0\. Its own input", id="size-0"
     ),

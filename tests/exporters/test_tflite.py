@@ -12,7 +12,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import TensorSpec
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.tflite import CONSTANT_ALIGNMENT, with_metadata
+from edgekit.exporters.tflite import with_metadata
+from edgekit.flatbuffer import CONSTANT_ALIGNMENT
 from edgekit.network import Network, lower
 from edgekit.program import operator_counts
 from edgekit.runners import load

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.blocks_last import BlocksLast
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
 from edgekit.passes.lower.plain_operators import PlainOperators
 from edgekit.passes.lower.plain_slice import PlainSlice
+from edgekit.passes.lower.pointwise_linear import PointwiseLinear
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.sigmoid_gelu import SigmoidGelu
@@ -48,15 +50,20 @@ _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
 _for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
+_openvino = Lowering((_split, ChannelsFirst("reduced")), (_large_means,))
+_tflite = Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast))
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, _padding)),
-        ("openvino", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means,)),
-        ("tflite", "fp32"): Lowering((_split,), (_staged, _row, _broadcast)),
+        ("onnxruntime", "int8"): Lowering((_split,), (_large_means, _padding, PointwiseLinear())),
+        ("openvino", "fp32"): _openvino,
+        ("openvino", "int8"): _openvino,
+        ("tflite", "fp32"): _tflite,
+        ("tflite", "int8"): _tflite,
         ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
         ("torch", "fp32"): Lowering(kernels=False),
     }
 )
-"""(runtime, precision) to the passes that lower a program for it; `benchmarks/lowering.py` says what they are worth."""
+"""(runtime, `fp32` or `int8`) to the passes that lower for it; `benchmarks/lowering.py` says what they are worth."""

@@ -1,0 +1,111 @@
+"""An evaluation as tables for a terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.cli.output import WIDE, console, styled, table
+from edgekit.evaluate import Outcome
+from edgekit.evaluation.record import Evaluation, Step, Verdict
+from edgekit.evaluation.wording import (
+    SHOWN_CLASSES,
+    VERDICTS,
+    conclusions,
+    drop_text,
+    images_text,
+    p_text,
+    percent,
+    size_text,
+    snr_text,
+)
+
+COLOURS: Mapping[Verdict, str] = {"within": "green", "over": "bold red", "undecided": "yellow"}
+
+SHOWN_FLIPS = 5
+
+
+def print_evaluation(outcome: Outcome, latency: Mapping[str, str], place: Path) -> None:
+    """Prints the waterfall, what follows from it, the images and classes that changed, and where it is stored."""
+    evaluation, printer = outcome.evaluation, console()
+    printer.print()
+    printer.print(waterfall_table(evaluation, latency, wide=printer.width >= WIDE))
+    for text in (*evaluation.notes, *conclusions(evaluation)):
+        printer.print(text, soft_wrap=True)
+    for step in evaluation.steps:
+        # Above the table and not its title, which would be broken into lines as narrow as the table.
+        if step.flips:
+            printer.print(
+                styled(f"\nImages that {step.name} answers otherwise: {step.changed:,}", "bold"), soft_wrap=True
+            )
+            printer.print(flip_table(step))
+        if step.per_class:
+            printer.print(styled(f"\nClasses in {step.name}", "bold"), soft_wrap=True)
+            printer.print(class_table(step))
+    printer.print()
+    for problem in outcome.problems:
+        printer.print(styled(f"{problem.artifact}: ", "red"), str(problem.error), sep="", soft_wrap=True)
+    printer.print(f"Images: {images_text(evaluation)}", soft_wrap=True)
+    printer.print(f"Stored: {place}", soft_wrap=True)
+
+
+def waterfall_table(evaluation: Evaluation, latency: Mapping[str, str], *, wide: bool) -> Table:
+    """One row per step, the first over the budget in red."""
+    measured = any(step.sha256 in latency for step in evaluation.steps)
+    blamed = evaluation.blamed
+    listing = table(
+        f"Accuracy of {evaluation.model} on {evaluation.data.name}, at most {evaluation.max_drop:g} points lost",
+        *("step", ">size", *((">latency",) if measured else ()), ">top-1", *((">top-5",) if wide else ())),
+        *(">drop", *((">lost", ">gained", ">p") if wide else ()), ">agreement", ">SNR", "budget"),
+    )
+    for column in listing.columns[1:]:  # a figure is never broken into two lines
+        column.no_wrap = True
+    for step in evaluation.steps:
+        answered = step.drop is not None
+        counts = (str(step.lost), str(step.gained), p_text(step.p_value)) if answered else ("", "", "")
+        listing.add_row(
+            step.name,
+            size_text(step.size_bytes),
+            *((latency.get(step.sha256, ""),) if measured else ()),
+            percent(step.top1),
+            *((percent(step.top5),) if wide else ()),
+            drop_text(step),
+            *(counts if wide else ()),
+            percent(step.agreement),
+            snr_text(step.snr_db),
+            verdict_text(step),
+            style="red" if blamed is not None and step.name == blamed.name else None,
+        )
+    return listing
+
+
+def verdict_text(step: Step) -> Text:
+    """What a step makes of the budget, in its colour."""
+    return styled(VERDICTS[step.verdict], COLOURS.get(step.verdict, ""))
+
+
+def flip_table(step: Step) -> Table:
+    """The images a step answers otherwise, the lost ones first."""
+    listing = table("", *("image", "label", "before", ">margin", "after", ">margin", ""))
+    for flip in step.flips[:SHOWN_FLIPS]:
+        margins = f"{flip.margin_before:.2f}", f"{flip.margin_after:.2f}"
+        listing.add_row(
+            flip.image,
+            flip.label or "",
+            flip.before,
+            margins[0],
+            flip.after,
+            margins[1],
+            flip.kind.replace("other", ""),
+        )
+    return listing
+
+
+def class_table(step: Step) -> Table:
+    """The classes that lost most."""
+    listing = table("", "class", ">images", ">lost", ">gained", ">before", ">top-1", ">drop")
+    for each in step.per_class[:SHOWN_CLASSES]:
+        counts = (str(each.images), str(each.lost), str(each.gained))
+        listing.add_row(each.name, *counts, percent(each.top1_before), percent(each.top1), f"{each.drop:.2f}")
+    return listing

@@ -1,0 +1,167 @@
+"""OpenVINO through NNCF, with its full bias correction.
+
+What has to be so, found by measuring; each has a test:
+
+1. All but the chosen layers is ignored, so that no elementwise operator is computed in int8 between two that are not.
+2. Biases are corrected layer by layer, with what the layers before have already lost. The fast way, NNCF's default,
+   takes the float network's statistics for all of them, and loses points on depthwise networks.
+3. Ranges are the least and the largest value of all calibration images; NNCF takes the mean of each image's, which
+   cuts off half of them.
+4. NNCF reports to a server when it is imported and used. It is imported without the package that does so.
+
+Activations are asymmetric (the `mixed` preset): what comes out of a GELU has hardly any negative half.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import openvino
+
+from edgekit.errors import ConverterError, OutputError, first_line
+from edgekit.quant.base import Job, Kind, Layer
+
+_KINDS: dict[str, Kind] = {
+    "Convolution": "convolution",
+    "GroupConvolution": "grouped",
+    "MatMul": "linear",
+}
+
+_TELEMETRY = "openvino_telemetry"
+_PORTS = frozenset({"Parameter", "Result"})
+_NO_OPERATION = _PORTS | {"Constant"}
+_THROUGH = frozenset({"Convert", "Multiply", "Subtract", "Reshape", "FakeQuantize"})
+"""What stands between int8 constants and the layer that uses them."""
+
+
+def layers(path: Path) -> tuple[Layer, ...]:
+    """The convolutions, products and linear layers of an `.xml` file."""
+    from edgekit.filegraph.openvino import read
+
+    graph = read(path)
+    found = []
+    for operation in _read(path).get_ordered_ops():
+        kind = _kind(operation)
+        if kind is not None:
+            node = graph.nodes[operation.get_friendly_name()]
+            found.append(Layer(node.name, kind, node.name, node.module, node.macs))
+    return tuple(found)
+
+
+def _read(path: Path) -> Any:
+    return openvino.Core().read_model(str(path))
+
+
+def _kind(operation: Any) -> Kind | None:
+    kind = _KINDS.get(operation.get_type_name())
+    if kind in ("convolution", "linear"):
+        weight = operation.input_value(1)
+        constant = weight.get_node().get_type_name() == "Constant"
+        if not constant or (kind == "linear" and len(weight.get_shape()) != 2):
+            return "product"
+    return kind
+
+
+def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
+    """Writes an `.xml` file and the `.bin` beside it."""
+    model = _read(source)
+    name = model.get_friendly_name()
+    try:
+        made = _weights_only(model, job) if job.recipe.method == "weightonly" else _static(model, job)
+    except Exception as error:
+        raise ConverterError(f"NNCF could not quantize {source.name}: {first_line(error)}") from error
+    made.set_friendly_name(name)
+    _number(made)
+    try:
+        openvino.save_model(made, str(target), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OutputError(f"{target} cannot be written: {first_line(error)}") from error
+    return target, target.with_suffix(".bin")
+
+
+def _number(model: Any) -> None:
+    """Numbers the nodes that have no module anew: OpenVINO numbers them through the life of the process."""
+    for index, operation in enumerate(model.get_ordered_ops()):
+        kind = operation.get_type_name()
+        if kind not in _PORTS and "/" not in operation.get_friendly_name():
+            operation.set_friendly_name(f"{kind}_{index}")
+
+
+def _static(model: Any, job: Job) -> Any:
+    nncf = _nncf()
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    inputs = [port.get_any_name() for port in model.inputs]
+    feeds = ([feed[name] for name in inputs] for feed in job.calibration())
+    return nncf.quantize(
+        model,
+        nncf.Dataset(feeds),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=job.images,
+        fast_bias_correction=False,
+        ignored_scope=_all_but(nncf, model, job.chosen),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
+    )
+
+
+def _weights_only(model: Any, job: Job) -> Any:
+    nncf = _nncf()
+    return nncf.compress_weights(
+        model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=_all_but(nncf, model, job.chosen)
+    )
+
+
+def _all_but(nncf: Any, model: Any, chosen: frozenset[str]) -> Any:
+    """The scope NNCF is to ignore."""
+    names = [
+        operation.get_friendly_name()
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() not in _NO_OPERATION and operation.get_friendly_name() not in chosen
+    ]
+    return nncf.IgnoredScope(names=names, validate=False)
+
+
+def _nncf() -> Any:
+    """NNCF, imported so that it has nothing to report with."""
+    if "nncf" not in sys.modules:
+        with _hidden(_TELEMETRY):
+            import nncf
+    import nncf
+
+    return nncf
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """A block in which a package cannot be imported."""
+    held: dict[str, ModuleType] = {
+        name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == package
+    }
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        sys.modules.update(held)
+
+
+def quantized(path: Path) -> frozenset[str]:
+    """The layers whose weights are integers."""
+    return frozenset(
+        operation.get_friendly_name()
+        for operation in _read(path).get_ordered_ops()
+        if operation.get_type_name() in _KINDS and _has_integer_weights(operation.input_value(1).get_node())
+    )
+
+
+def _has_integer_weights(operation: Any) -> bool:
+    """Whether int8 constants stand behind the operator that gives a layer its weights."""
+    while operation.get_type_name() in _THROUGH:
+        operation = operation.input_value(0).get_node()
+    kind = operation.get_type_name()
+    return kind == "Constant" and operation.get_output_element_type(0).to_string() in ("i8", "u8")

@@ -1,0 +1,162 @@
+"""TFLite through ai-edge-quantizer, which works on the flatbuffer itself.
+
+What has to be so, found by measuring; each has a test:
+
+1. Only the chosen layers are named, and all else stays float: a batched product is refused by the runtime in dynamic
+   form, and takes ten times the time of float in static form.
+2. Ranges are the least and the largest value of all calibration images. The quantizer's own habit, a moving average
+   in the order of the images, makes them depend on that order and lets the first image count most.
+3. Layers are named together with their operator: to the quantizer the network's output is an operator too, of the name
+   of the layer before it, and would be given in integers.
+4. The file is written anew, with its constants inside it and aligned, see `edgekit.flatbuffer`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
+from ai_edge_quantizer.calibrator import Calibrator
+from ai_edge_quantizer.quantizer import Quantizer
+from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+from edgekit.errors import ConverterError, first_line
+from edgekit.flatbuffer import pack
+from edgekit.quant.base import Job, Kind, Layer
+from edgekit.quant.recipe import Method
+
+_KINDS: dict[str, Kind] = {
+    "CONV_2D": "convolution",
+    "DEPTHWISE_CONV_2D": "grouped",
+    "FULLY_CONNECTED": "linear",
+    "BATCH_MATMUL": "product",
+}
+
+_NAMES = {
+    "convolution": qtyping.TFLOperationName.CONV_2D,
+    "grouped": qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
+    "linear": qtyping.TFLOperationName.FULLY_CONNECTED,
+    "product": qtyping.TFLOperationName.BATCH_MATMUL,
+}
+
+_OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_BITS = 8
+
+
+def layers(path: Path) -> tuple[Layer, ...]:
+    """The convolutions, products and linear layers of a `.tflite` file, named by the tensor they give."""
+    from edgekit.filegraph.tflite import read
+
+    graph = read(path)
+    model = _load(path)
+    tensors = model.subgraphs[0].tensors
+    found = []
+    for index, operator in enumerate(model.subgraphs[0].operators):
+        name = _operator(model, operator)
+        if name not in _KINDS:
+            continue
+        node = graph.nodes[f"{index} {name}"]
+        kind = _KINDS[name]
+        weight = tensors[operator.inputs[1]]
+        if kind == "convolution" and weight.shape[-1] != tensors[operator.inputs[0]].shape[-1]:
+            kind = "grouped"
+        if kind in ("convolution", "linear") and not _is_constant(model, weight):
+            kind = "product"
+        found.append(Layer(tensors[operator.outputs[0]].name.decode(), kind, node.name, node.module, node.macs))
+    return tuple(found)
+
+
+def _load(path: Path) -> Any:
+    """The flatbuffer's object tree; its types say that all may be absent."""
+    return cast("Any", schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0))
+
+
+def _operator(model: Any, operator: Any) -> str:
+    code = model.operatorCodes[operator.opcodeIndex]
+    name: str = _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return name
+
+
+def _is_constant(model: Any, tensor: Any) -> bool:
+    buffer = model.buffers[tensor.buffer]
+    return buffer.data is not None or buffer.offset > 1
+
+
+def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
+    """Writes one `.tflite` file."""
+    try:
+        content = source.read_bytes()
+        quantizer = Quantizer(content, _recipe(source, job))
+        ranges = _ranges(content, quantizer, job) if quantizer.need_calibration else None
+        made = quantizer.quantize(ranges).quantized_model
+    except Exception as error:
+        raise ConverterError(f"ai-edge-quantizer could not quantize {source.name}: {first_line(error)}") from error
+    if made is None:
+        raise ConverterError(f"ai-edge-quantizer returned no model for {source.name}.")
+    target.write_bytes(pack(_inlined(bytes(made))))
+    return (target,)
+
+
+def _inlined(content: bytes) -> Any:
+    """The object tree with all constants in it; the quantizer puts large ones behind the flatbuffer."""
+    model = cast("Any", schema.ModelT.InitFromPackedBuf(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 1 stands for an empty buffer there
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    return model
+
+
+def _recipe(source: Path, job: Job) -> Any:
+    """One entry for each chosen layer, in the quantizer's words."""
+    manager = recipe_manager.RecipeManager()
+    for layer in layers(source):
+        if layer.name in job.chosen:
+            _add(manager, job.recipe.method, f"^{re.escape(layer.name)};?$", _NAMES[layer.kind])
+    return manager.get_quantization_recipe()
+
+
+def _add(manager: Any, method: Method, pattern: str, operator: Any) -> None:
+    per_channel = qtyping.QuantGranularity.CHANNELWISE
+    min_max = algorithm_manager.AlgorithmName.MIN_MAX_UNIFORM_QUANT
+    if method in ("static", "mixed"):
+        manager.add_static_config(pattern, operator, _BITS, _BITS, per_channel, min_max)
+    elif method == "dynamic":
+        manager.add_dynamic_config(pattern, operator, _BITS, per_channel, min_max)
+    else:
+        manager.add_weight_only_config(pattern, operator, _BITS, per_channel, min_max)
+
+
+def _ranges(content: bytes, quantizer: Any, job: Job) -> Any:
+    """Least and largest value of every tensor over the calibration inputs."""
+    calibrator = Calibrator(content, num_threads=1, qsv_update_func=min_max_update)
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(quantizer.get_quantization_recipe())
+    (signature,) = calibrator.get_signature_list()
+    for feed in job.calibration():  # the calibrator makes a list of what it is given, and empties a generator with it
+        calibrator.calibrate({signature: [dict(feed)]}, manager)
+    return calibrator.get_model_qsvs()
+
+
+def quantized(path: Path) -> frozenset[str]:
+    """The layers whose weights are integers, in the file itself or behind a conversion to float."""
+    model = _load(path)
+    graph = model.subgraphs[0]
+    integers = {index for index, tensor in enumerate(graph.tensors) if tensor.type == schema.TensorType.INT8}
+    integers |= {
+        operator.outputs[0]
+        for operator in graph.operators
+        if _operator(model, operator) == "DEQUANTIZE" and operator.inputs[0] in integers
+    }
+    return frozenset(
+        _float_name(graph.tensors[operator.outputs[0]].name.decode())
+        for operator in graph.operators
+        if _operator(model, operator) in _KINDS and operator.inputs[1] in integers
+    )
+
+
+def _float_name(name: str) -> str:
+    """The name a tensor had before its values became integers."""
+    return name.removesuffix("_quantized")

@@ -1,0 +1,150 @@
+"""`edgekit export --int8` and `edgekit quantize`: both precisions in one bundle, checked like any other."""
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import numpy_helper
+
+from edgekit.bundle import MANIFEST, read_manifest
+from edgekit.cli import cli
+from edgekit.files import hash_files
+
+NET = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 12, 1),
+                        nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5))
+    net.edgekit_card = {"input_shape": (1, 3, 16, 16)}
+    return net
+"""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments], prog_name="edgekit")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network and images."""
+    folder = tmp_path_factory.mktemp("int8")
+    (folder / "net.py").write_text(NET)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=images, labels=generator.integers(0, 5, 48))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(place: Path) -> Path:
+    """The network's bundle in ONNX, float and int8."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(place / "cache"))
+        data = str(place / "images.npz")
+        line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--int8", "--data", data)
+        result = run(*line, "--calibration", "16", "-o", str(place / "bundle"))
+    assert result.exit_code == 0, result.output
+    assert "3 of 4 layers int8, mixed_wi8_ai8" in result.stdout
+    return place / "bundle"
+
+
+def test_both_precisions_are_in_the_bundle(bundle: Path) -> None:
+    exact, rounded = read_manifest(bundle).members
+
+    assert [member.artifact.precision for member in (exact, rounded)] == ["fp32", "int8"]
+    assert (exact.artifact.files[0].name, rounded.artifact.files[0].name) == (
+        "net-build.fp32.onnx",
+        "net-build.int8.onnx",
+    )
+    assert exact.quantization is None
+    record = rounded.quantization
+    assert record is not None
+    assert (record.recipe, record.quantized, record.calibration.data, record.calibration.images) == (
+        *("mixed_wi8_ai8", 3, "images.npz", 16),
+    )
+    assert [(each.module, each.reason) for each in record.operators if each.reason] == [("2", "grouped")]
+    assert record.held_out.snr_db > 20.0
+    assert all(case.passed and case.gate_db > 5.0 for case in rounded.parity)
+
+
+def test_the_bundle_verifies(bundle: Path) -> None:
+    result = run("verify", str(bundle), "--json")
+    assert result.exit_code == 0, result.output
+    assert [row["passed"] for row in json.loads(result.stdout)["artifacts"]] == [True, True]
+
+
+def test_a_wrong_scale_does_not_verify(bundle: Path, tmp_path: Path) -> None:
+    """The manifest vouches for the twin's bytes, so only what it computes can give it away."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    path = copy / "net-build.int8.onnx"
+    model = onnx.load(path)
+    scale = next(each for each in model.graph.initializer if each.name.endswith("weight_scale"))
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.3), scale.name))
+    onnx.save(model, path)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["members"][1]["artifact"]["files"] = msgspec.to_builtins(hash_files([path]))
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+
+    result = run("verify", str(copy))
+
+    assert result.exit_code == 1
+    assert "net-build.int8.onnx is not the same network" in result.output
+
+
+def test_a_second_time_it_comes_from_the_cache(bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(place / "cache"))
+    before = read_manifest(bundle)
+    data = ("--data", str(place / "images.npz"), "--calibration", "16")
+
+    result = run("quantize", str(bundle), *data, "-o", str(place / "again"))
+
+    assert result.exit_code == 0, result.output
+    after = read_manifest(place / "again")
+    assert after.members == before.members
+    assert [stage.name for stage in after.stages if stage.cached][-1] == "onnx int8"
+
+
+def test_a_file_is_quantized_with_the_preprocessing_it_states(bundle: Path, place: Path, tmp_path: Path) -> None:
+    line = (
+        "quantize",
+        str(bundle / "net-build.fp32.onnx"),
+        "--data",
+        str(place / "images.npz"),
+        "--recipe",
+        "wi8_weightonly",
+    )
+    result = run(*line, "-o", str(tmp_path / "small.onnx"), "--json")
+
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["assumed"], found["quantization"]["recipe"]) == (False, "wi8_weightonly")
+    assert (tmp_path / "small.onnx").stat().st_size > 0
+
+
+def test_of_a_dry_run_nothing_is_left(place: Path, tmp_path: Path) -> None:
+    line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--int8", "--data", "patterns", "--dry-run")
+    result = run(*line, "-o", str(tmp_path / "out" / "bundle"))
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "out").exists()
+    assert "net-build.int8.onnx" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quantize", "none.onnx", "--data", "patterns"), "none.onnx is neither a bundle nor a file"),
+        (("quantize", "none.onnx"), "Quantizing needs images"),
+    ],
+)
+def test_misuse_is_told(arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output

@@ -1,0 +1,214 @@
+"""Images for quantizing, and the certificate: what is refused, and that nothing refused is left behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.artifact import OperatorPrecision, Parity, TensorSpec
+from edgekit.errors import DataError, MisuseError, ParityError
+from edgekit.models.cards import IMAGENET
+from edgekit.quant import QUANTIZERS
+from edgekit.quantize import FLOOR_DB, Made, Material, check, gather, make, spread
+from edgekit.quantize_file import Wish, quantize_file
+from edgekit.quiet import silenced
+from tests.quant import small
+
+IMAGE = TensorSpec(name="input", shape=small.SHAPE)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty images of noise with labels, as an archive."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 40)
+    pixels = generator.integers(0, 256, (40, 20, 24, 3), dtype=np.uint8)
+    np.savez(path, images=pixels, labels=labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network in ONNX."""
+    with silenced():
+        return small.write("onnx", tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture
+def material(images: Path) -> Material:
+    return gather(str(images), IMAGENET, (IMAGE,), 16)
+
+
+def quantized(source: Path, target: Path, material: Material, keep: tuple[str, ...] = ()) -> Made:
+    quantizer = QUANTIZERS["onnx"]
+    with silenced():
+        return make(source, target, quantizer, quantizer.recipe("int8"), material, keep)
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(3, (0, 3, 6)), (10, tuple(range(10))), (99, tuple(range(10))), (1, (0,))]
+)
+def test_images_are_spread_over_the_set(count: int, chosen: tuple[int, ...]) -> None:
+    assert spread(range(10), count) == chosen
+
+
+def test_of_one_set_no_image_is_both_calibrated_with_and_held_out(material: Material) -> None:
+    (calibration, chosen), (held_out, others) = material.calibration, material.held_out
+    assert calibration.digest == held_out.digest
+    assert (len(chosen), len(others)) == (16, 24)
+    assert not {*chosen} & {*others}
+    assert [feed["input"].shape for feed in material.calibrating()] == [small.SHAPE] * 16
+
+
+def test_of_a_small_set_one_in_four_is_held_out(images: Path) -> None:
+    material = gather(str(images), IMAGENET, (IMAGE,), 128)
+    assert (material.record.images, len(material.held_out[1])) == (30, 10)
+
+
+def test_two_splits_are_each_used_whole() -> None:
+    material = gather("patterns:20", IMAGENET, (IMAGE,), 128)
+    assert (material.record.images, len(material.held_out[1])) == (20, 20)
+    assert material.calibration[0].digest != material.held_out[0].digest
+
+
+def test_a_file_with_its_channels_last_is_fed_so(images: Path) -> None:
+    last = gather(str(images), IMAGENET, (TensorSpec(name="image", shape=(1, 16, 12, 3)),), 4)
+    first = gather(str(images), IMAGENET, (TensorSpec(name="image", shape=(1, 3, 16, 12)),), 4)
+    for one, other in zip(last.calibrating(), first.calibrating(), strict=True):
+        np.testing.assert_array_equal(one["image"].transpose(0, 3, 1, 2), other["image"])
+
+
+@pytest.mark.parametrize("shapes", [((1, 3, 8, 8), (1, 5)), ((1, 5),), ((2, 3, 8, 8),), ((1, 4, 8, 8),)], ids=str)
+def test_what_takes_no_image_is_refused(images: Path, shapes: tuple[tuple[int, ...], ...]) -> None:
+    inputs = [TensorSpec(name=f"x{index}", shape=shape) for index, shape in enumerate(shapes)]
+    with pytest.raises(MisuseError, match=r"Only networks that take one image, 1x3xHxW, can be quantized; this one ta"):
+        gather(str(images), IMAGENET, inputs, 16)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"patterns:1 has 1 images; quantizing takes 100 or more"):
+        gather("patterns:1", IMAGENET, (IMAGE,), 16)
+
+
+def test_the_record_says_what_became_of_every_layer(source: Path, material: Material, tmp_path: Path) -> None:
+    made = quantized(source, tmp_path / "made.onnx", material)
+
+    record = made.record
+    assert made.files == (tmp_path / "made.onnx",)
+    assert (record.recipe, record.quantized, len(record.operators)) == ("mixed_wi8_ai8", 3, 7)
+    reasons = [each.reason for each in record.operators]
+    assert {reason: reasons.count(reason) for reason in set(reasons)} == {"": 3, **small.FLOAT}
+    assert sum(each.macs for each in record.operators) > 0
+    assert record.held_out.snr_db > 20.0
+    assert (record.held_out_images, record.calibration.images) == (24, 16)
+
+
+def test_what_is_asked_to_stay_float_stays(source: Path, material: Material, tmp_path: Path) -> None:
+    record = quantized(source, tmp_path / "made.onnx", material, ("head", "st*")).record
+    assert {each.module for each in record.operators if each.reason == "asked"} == {"head", "stem"}
+    assert [each.module for each in record.operators if each.precision == "int8"] == ["pointwise"]
+
+
+def test_a_pattern_that_matches_nothing_is_refused(source: Path, material: Material, tmp_path: Path) -> None:
+    with pytest.raises(MisuseError, match=r"No layer is called 'haed'\. Layers are called stem, squeeze"):
+        quantized(source, tmp_path / "made.onnx", material, ("haed",))
+
+
+def test_nothing_left_to_quantize_is_refused(source: Path, material: Material, tmp_path: Path) -> None:
+    with pytest.raises(MisuseError, match=r"nothing in net.onnx that recipe mixed_wi8_ai8 quantizes: of its 7 layers"):
+        quantized(source, tmp_path / "made.onnx", material, ("*",))
+
+
+def broken(module: Any, monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """Makes the quantizer give a file in which the scales of the head are off by a factor."""
+    import onnx
+    from onnx import numpy_helper
+
+    sound = module.quantize
+
+    def quantize(source: Path, job: Any, target: Path) -> tuple[Path, ...]:
+        files: tuple[Path, ...] = sound(source, job, target)
+        model = onnx.load(target)
+        for each in model.graph.initializer:
+            if each.name.startswith("head") and each.name.endswith("_scale"):
+                each.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(each) * np.float32(scale), each.name))
+        onnx.save(model, target)
+        return files
+
+    monkeypatch.setattr(module, "quantize", quantize)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (-1.0, r"twin\.onnx is not the network any more: .* dB against the float file .* 5 dB required"),
+        (float("nan"), r"twin\.onnx gives \d+ NaN or infinite values"),
+    ],
+    ids=["turned round", "NaN"],
+)
+def test_a_wrong_scale_is_refused_and_leaves_no_file(
+    scale: float, message: str, source: Path, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(QUANTIZERS["onnx"].load(), monkeypatch, scale)
+    with pytest.raises(ParityError, match=message):
+        quantized(source, tmp_path / "twin.onnx", material)
+    assert list(tmp_path.iterdir()) == []
+
+
+def parity(snr_db: float, nonfinite: int = 0) -> Parity:
+    return Parity(max_abs=1.0, relative=0.1, snr_db=snr_db, cosine=0.9, top1_agreement=1.0, nonfinite=nonfinite)
+
+
+def operator(precision: Any) -> OperatorPrecision:
+    return OperatorPrecision(name="a", module="a", kind="linear", macs=1, precision=precision)
+
+
+def test_the_floor_is_a_floor() -> None:
+    check("a", parity(FLOOR_DB), [operator("int8")])
+    with pytest.raises(ParityError, match=r"4\.9 dB against"):
+        check("a", parity(FLOOR_DB - 0.1), [operator("int8")])
+
+
+def test_a_file_in_which_nothing_was_quantized_is_refused() -> None:
+    with pytest.raises(ParityError, match=r"every operator in it is float"):
+        check("a", parity(400.0), [operator("fp32")])
+
+
+# -- a file of the user's own -----------------------------------------------------------------------------------------
+
+Quantize = Callable[..., Any]
+
+
+def test_a_file_is_quantized_beside_itself(source: Path, images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(source.read_bytes())
+
+    made = quantize_file(path, Wish(str(images), "int8", 16, ()), IMAGENET)
+
+    assert made.files == (tmp_path / "mine.int8.onnx",)
+    assert made.assumed  # the small network's metadata is silent about it
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.int8.onnx", "mine.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "out", "message"),
+    [
+        ("none.onnx", "int8", None, r"none\.onnx is neither a bundle nor a file"),
+        ("net.txt", "int8", None, r"its ending is none of \.onnx, \.xml, \.tflite"),
+        ("net.onnx", "fp32", None, r"'fp32' leaves a file as it is"),
+        ("net.onnx", "int8", "x.tflite", r"x\.tflite should end with \.onnx"),
+    ],
+)
+def test_a_wish_that_does_not_fit_is_refused(
+    name: str, recipe: str, out: str | None, message: str, source: Path, images: Path, tmp_path: Path
+) -> None:
+    for ending in (".onnx", ".txt"):
+        (tmp_path / f"net{ending}").write_bytes(source.read_bytes())
+    with pytest.raises(MisuseError, match=message):
+        quantize_file(
+            tmp_path / name, Wish(str(images), recipe, 16, ()), IMAGENET, None if out is None else tmp_path / out
+        )
+    assert len(list(tmp_path.iterdir())) == 2
