@@ -1,9 +1,11 @@
 """Pictures of kernels on disk: they come back as they were, and damage is told."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from edgekit.errors import BundleError
@@ -49,7 +51,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tensor", [np.zeros((3, 5), np.int8), np.zeros((1, 3, 5), np.float32)], ids=["two axes", "float"]
 )
-def test_other_tensors_are_refused(tmp_path: Path, tensor: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_other_tensors_are_refused(tmp_path: Path, tensor: NDArray[Any]) -> None:
     label = '[{"module": "a", "taps": [3, 5], "channels": 1, "separable": false}]'
     save_file({"0000": tensor}, tmp_path / "k", {KEY: label})
 

@@ -142,7 +142,8 @@ def test_a_small_picture_keeps_places_signs_and_each_channels_scale() -> None:
 
     pixels = small(kernels)
 
-    assert (pixels.shape, pixels.dtype) == ((2, 7, 9), np.int8)
+    assert pixels.shape == (2, 7, 9)
+    assert pixels.dtype == np.int8
     assert (pixels[0, 1, 2], pixels[0, 5, 8], pixels[1, 3, 4]) == (127, -64, 127)
     assert np.count_nonzero(pixels) == 3
 

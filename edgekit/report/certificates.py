@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from edgekit.artifact import CaseParity, GraphStats, RegionCertificate
-from edgekit.report.document import Block, Cell, Fold, Section, Table
+from edgekit.artifact import CaseParity, GraphStats, QuantRecord, RegionCertificate
+from edgekit.report.document import Block, Cell, Fold, Section, Table, Text
 from edgekit.report.gather import BundleFacts, Entry, Facts
 from edgekit.report.wording import NONE, code, decibels, grouped, mebibytes, number, plural, table
 from edgekit.tuning.words import CandidateCost, KernelChoice
@@ -17,7 +17,7 @@ def section(facts: Facts) -> Section:
         "and after in float64. The gates come from what torch's own float32 reaches on the same inputs."
     )
     blocks = [block for bundle in facts.bundles for block in _bundle(bundle, several=facts.several)]
-    return Section("certificates", "Certificates", lead, (*_parity(facts.entries), *blocks))
+    return Section("certificates", "Certificates", lead, (*_parity(facts.entries), *_quantized(facts.entries), *blocks))
 
 
 def _bundle(bundle: BundleFacts, *, several: bool) -> Iterator[Block]:
@@ -75,8 +75,59 @@ def _case(entry: Entry, case: CaseParity) -> list[Cell]:
         decibels(case.noise_db),
         number(case.parity.max_abs, ".1e"),
         number(case.parity.cosine, ".9f"),
-        Cell("same network", tone="good") if case.passed else Cell("differs", tone="bad"),
+        _verdict(entry, case),
     ]
+
+
+def _verdict(entry: Entry, case: CaseParity) -> Cell:
+    if not case.passed:
+        return Cell("differs", tone="bad")
+    # A quantized artifact only has to come out as it did when it was made; how good it is, accuracy says.
+    return Cell("as quantized") if entry.quantized else Cell("same network", tone="good")
+
+
+def _quantized(entries: Sequence[Entry]) -> Iterator[Block]:
+    """How artifacts were quantized, and which operators stayed float and why."""
+    records = [(entry, entry.member.quantization) for entry in entries]
+    known = [(entry, record) for entry, record in records if record is not None]
+    if not known:
+        return
+    headings = ["artifact", "recipe", ">int8 operators", "calibrated on", ">SNR held out", ">required"]
+    rows = [
+        [
+            Cell(entry.label),
+            code(record.recipe),
+            Cell(f"{record.quantized} of {len(record.operators)}", float(record.quantized)),
+            Cell(f"{record.calibration.data}, {plural(record.calibration.images, 'image')}"),
+            decibels(record.held_out.snr_db),
+            decibels(record.floor_db),
+        ]
+        for entry, record in known
+    ]
+    yield table("Quantized artifacts", headings, rows)
+    for entry, record in known:
+        yield from (Text(f"{entry.label}: {warning}", "warn") for warning in record.warnings)
+        title = f"Operators of {entry.label} in int8 and float"
+        yield Fold(title, (_operators(title, record),))
+
+
+def _operators(title: str, record: QuantRecord) -> Table:
+    headings = ["operator", "module", "kind", ">MACs", "precision", "why float"]
+    return table(
+        title,
+        headings,
+        (
+            [
+                code(each.name),
+                Cell(each.module or "–"),
+                Cell(each.kind),
+                number(each.macs),
+                Cell(each.precision),
+                Cell(each.reason or "–"),
+            ]
+            for each in record.operators
+        ),
+    )
 
 
 def changed(before: GraphStats, after: GraphStats) -> str:

@@ -72,6 +72,39 @@ def strips(rows: Rows, marks: Rows, title: str, width: int) -> Spec:
     }
 
 
+def waterfall(rows: Rows, budget: float, title: str, width: int) -> Spec:
+    """A bar from zero for each `name` to its `value`, `low` and `high` around it, and a line at the budget."""
+    value = quantity("value", title, tickCount=ticks(width), format="+.3~g")
+    layer: list[dict[str, Any]] = [
+        {
+            "data": {"values": [{"value": budget, "text": f"budget {budget:+g}"}]},
+            "mark": {"type": "rule", "color": QUIET, "strokeDash": [4, 4], "aria": False},
+            "encoding": {"x": value},
+        },
+        {
+            "data": {"values": [{"value": 0}]},
+            "mark": {"type": "rule", "color": QUIET, "aria": False},
+            "encoding": {"x": value},
+        },
+    ]
+    bars: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "bar", "height": {"band": 0.5}},
+            "encoding": {"x": value, "color": OWN_COLOUR, "description": SAID},
+        },
+        {
+            "mark": {"type": "rule", "color": INK, "strokeWidth": 1.5, "aria": False},
+            "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {"mark": BESIDE, "encoding": {"x": {**value, "field": "high"}, "text": {"field": "text"}}},
+    ]
+    shared = {"data": {"values": list(rows)}}
+    return {
+        "height": {"step": STEP},
+        "layer": [*layer, *({**shared, **one, "encoding": {"y": names(width), **one["encoding"]}} for one in bars)],
+    }
+
+
 def stacks(rows: Rows, totals: Rows, parts: Sequence[str], title: str, width: int) -> Spec:
     """A bar for each `name`, put together of `parts` with a `value` each, with a `text` behind it."""
     value = quantity("value", title, tickCount=ticks(width))
@@ -98,16 +131,18 @@ def stacks(rows: Rows, totals: Rows, parts: Sequence[str], title: str, width: in
     }
 
 
-def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int) -> Spec:
+def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int, *, from_zero: bool = True) -> Spec:
     """A dot with its `name` for each pair of `x` and `y`, and a line along those that no other beats in both.
 
-    Both axes begin at zero, so that what looks twice as large is. Names stand above and below in turn, on the page's
-    own ground; where there is little room, those on the line alone.
+    Both axes begin at zero, so that what looks twice as large is, unless `y` is said not to. Names stand above and
+    below in turn, on the page's own ground; where there is little room, those on the line alone.
     """
     x, y = (
         {**quantity(field, title, tickCount=5), "scale": {"domain": [0, 1.15 * max(row[field] for row in rows)]}}
         for field, title in zip(("x", "y"), titles, strict=True)
     )
+    if not from_zero:
+        y["scale"] = {"zero": False, "nice": True, "padding": 24}
     named = list(frontier if width <= NARROW else rows)
     line = {"type": "line", "interpolate": "step-after", "color": QUIET, "strokeDash": [4, 4], "aria": False}
     dots = {"type": "point", "filled": True, "size": 110, "opacity": 0.9}

@@ -28,7 +28,8 @@ def reproduction(facts: Facts) -> Section:
 
 
 def _machines(facts: Facts) -> list[Machine]:
-    found = [run.machine for bundle in facts.bundles for run in (*bundle.runs, *bundle.profiles)]
+    found = [run.machine for bundle in facts.bundles for run in bundle.runs]
+    found += [run.machine for bundle in facts.bundles for run in bundle.profiles]
     kept: list[Machine] = []
     for machine in found:
         if machine not in kept:
@@ -78,7 +79,10 @@ def _versions(bundle: BundleFacts) -> dict[str, str]:
 
 def _reproduction(bundle: BundleFacts, *, several: bool) -> Iterator[Block]:
     of = f" of {bundle.name}" if several else ""
-    said = (bundle.manifest.command, *(run.command for run in (*reversed(bundle.runs), *reversed(bundle.profiles))))
+    said = [bundle.manifest.command]
+    said += [run.command for run in reversed(bundle.runs)]
+    said += [run.command for run in reversed(bundle.profiles)]
+    said += [each.command for each in reversed(bundle.evaluations)]
     yield Commands(f"Commands{of}", tuple(dict.fromkeys(commands(command) for command in said)))
     files = [file for entry in bundle.entries for file in entry.member.artifact.files]
     rows = [[code(file.name), size(file.size), code(file.sha256)] for file in (*files, bundle.manifest.reference)]

@@ -10,21 +10,32 @@ from edgekit.bench.profile_record import ArtifactProfile, ProfileRun
 from edgekit.bench.record import Machine, Run
 from edgekit.bench.store import read_profiles, read_runs
 from edgekit.bundle import Manifest, Member, check_file, read_manifest
+from edgekit.evaluation.record import Evaluation
+from edgekit.evaluation.store import read_evaluations
 from edgekit.kernel_file import KernelPicture, read_pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One artifact of one bundle, and what to call it: its format and precision where those tell it from the others."""
+    """One artifact of one bundle, and what to call it: its format and precision where those tell it from the others.
+
+    `top1` is its accuracy in percent by the latest evaluation with labels, None where there is none.
+    """
 
     bundle: str
     label: str
     member: Member
+    top1: float | None
 
     @property
     def sha256(self) -> str:
         """What its measurements are known by."""
         return self.member.artifact.sha256
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it is another network on purpose, so that accuracy has to say how good it is."""
+        return self.member.quantization is not None
 
     @property
     def size(self) -> int:
@@ -88,7 +99,7 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True)
 class BundleFacts:
-    """One bundle: its name in this report, what it holds, and what it was made with."""
+    """One bundle: its name in this report, what it holds, and what it was made with; all the latest first."""
 
     name: str
     folder: Path
@@ -96,6 +107,7 @@ class BundleFacts:
     entries: tuple[Entry, ...]
     runs: tuple[Run, ...]
     profiles: tuple[ProfileRun, ...]
+    evaluations: tuple[Evaluation, ...]
     kernels: tuple[KernelPicture, ...]
 
 
@@ -157,24 +169,37 @@ def _bundle(folder: Path, name: str, several: bool) -> BundleFacts:
     manifest = read_manifest(folder)
     known = {member.artifact.sha256 for member in manifest.members}
     pictures = read_pictures(check_file(folder, manifest.pictures)) if manifest.pictures else []
+    evaluations = latest_evaluations(read_evaluations(folder, known))
     return BundleFacts(
         name=name,
         folder=folder,
         manifest=manifest,
-        entries=_entries(name, manifest, prefix=f"{name} " if several else ""),
+        entries=_entries(name, manifest, evaluations, prefix=f"{name} " if several else ""),
         runs=tuple(read_runs(folder, known)),
         profiles=tuple(read_profiles(folder, known)),
+        evaluations=evaluations,
         kernels=tuple(pictures),
     )
 
 
-def _entries(bundle: str, manifest: Manifest, prefix: str) -> tuple[Entry, ...]:
+def _entries(bundle: str, manifest: Manifest, evaluations: Sequence[Evaluation], prefix: str) -> tuple[Entry, ...]:
     short = [f"{member.artifact.format} {member.artifact.precision}" for member in manifest.members]
     often = Counter(short)
     return tuple(
-        Entry(bundle, prefix + (label if often[label] == 1 else member.artifact.files[0].name), member)
+        Entry(
+            bundle=bundle,
+            label=prefix + (label if often[label] == 1 else member.artifact.files[0].name),
+            member=member,
+            top1=top1(evaluations, member.artifact.sha256),
+        )
         for label, member in zip(short, manifest.members, strict=True)
     )
+
+
+def top1(evaluations: Sequence[Evaluation], sha256: str) -> float | None:
+    """An artifact's top-1 accuracy in percent, by the first of these evaluations that knows it."""
+    known = (step.top1 for each in evaluations for step in each.steps if step.sha256 == sha256)
+    return next((value for value in known if value is not None), None)
 
 
 def latest_figures(bundle: BundleFacts) -> list[Figure]:
@@ -196,6 +221,14 @@ def latest_profiles(bundle: BundleFacts) -> list[Profiled]:
         for one in run.measurements:
             found.setdefault(one.sha256, Profiled(entries[one.sha256], run, one.profile))
     return list(found.values())
+
+
+def latest_evaluations(evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
+    """The latest on each set of images; they come the latest first."""
+    found: dict[str, Evaluation] = {}
+    for each in evaluations:
+        found.setdefault(each.data.digest, each)
+    return tuple(found.values())
 
 
 def machine_name(machine: Machine) -> str:

@@ -16,13 +16,32 @@ def verdict(facts: Facts) -> tuple[str, Tone]:
         return f"{listed(wrong)} {'is' if len(wrong) == 1 else 'are'} not the same network as the original.", "bad"
     if not facts.entries:
         return "There is no artifact in it.", "bad"
-    same = f"{_all(len(facts.entries))} the same network as the original"
     speed, tone = _speed(facts)
-    return f"{same}, {speed}", tone
+    lost, worse = _lost(facts)
+    return f"{_same(facts.entries)}, {speed}{lost}", worse or tone
 
 
-def _all(many: int) -> str:
-    return "The one artifact is" if many == 1 else "Both artifacts are" if many == 2 else f"All {many} artifacts are"
+def _same(entries: Sequence[Entry]) -> str:
+    """What parity says: of float artifacts that they are the original; quantized ones are others on purpose."""
+    float_ones = sum(not entry.quantized for entry in entries)
+    others = len(entries) - float_ones
+    kind = "float artifact" if others else "artifact"
+    who = {
+        0: "No artifact is in float",
+        1: f"The one {kind} is the same network as the original",
+        2: f"Both {kind}s are the same network as the original",
+    }
+    same = who.get(float_ones, f"All {float_ones} {kind}s are the same network as the original")
+    return f"{same}, {plural(others, 'more is', 'more are')} quantized" if others else same
+
+
+def _lost(facts: Facts) -> tuple[str, Tone]:
+    """What was found about accuracy, where a step is over its budget."""
+    blamed = [each.blamed for bundle in facts.bundles for each in bundle.evaluations]
+    names = list(dict.fromkeys(step.name for step in blamed if step is not None and step.verdict == "over"))
+    if not names:
+        return "", ""
+    return f" {listed(names)} {'loses' if len(names) == 1 else 'lose'} more accuracy than the budget allows.", "bad"
 
 
 def _speed(facts: Facts) -> tuple[str, Tone]:
@@ -51,10 +70,11 @@ def tiles(facts: Facts) -> tuple[Tile, ...]:
         Tile("Model", ", ".join(models), _sizes(facts)),
         Tile("Target", ", ".join(targets), weights_note(facts), ""),
         Tile("Artifacts", str(len(facts.entries)), ", ".join(formats)),
-        _parity_tile(facts.entries),
+        _parity_tile([entry for entry in facts.entries if not entry.quantized]),
         _fastest_tile(facts),
         _smallest_tile(facts.entries),
         *_memory_tile(facts),
+        _accuracy_tile(facts),
     )
 
 
@@ -110,6 +130,20 @@ def _memory_tile(facts: Facts) -> tuple[Tile, ...]:
     return (Tile("Least memory", mebibytes(least), figure.entry.label),)
 
 
+def _accuracy_tile(facts: Facts) -> Tile:
+    """The first step's accuracy, and the step that lost most, by the latest evaluation."""
+    found = [each for bundle in facts.bundles for each in bundle.evaluations[:1]]
+    if not found:
+        return Tile("Accuracy", "–", "not evaluated yet")
+    first, *steps = found[0].steps
+    worst = max((step for step in steps if step.drop is not None), key=lambda step: step.drop or 0.0, default=None)
+    if worst is None or first.top1 is None:
+        return Tile("Accuracy", "–", f"no labels in {found[0].data.name}")
+    tone: Tone = "bad" if any(step.verdict == "over" for step in steps) else ""
+    note = f"top-1 on {found[0].data.name}; {worst.name} loses most: {worst.drop:.2f} points"
+    return Tile("Accuracy", f"{first.top1:.2f} %", note, tone)
+
+
 def overview(facts: Facts) -> Section:
     """Bundles side by side, or the one bundle's own sheet."""
     names = [bundle.name for bundle in facts.bundles]
@@ -134,7 +168,8 @@ def _sheet(facts: Facts, bundle: BundleFacts) -> dict[str, Cell]:
         "parameters": number(card.parameters),
         "MACs, before and after the passes": Cell(f"{manifest.captured.macs:,} → {after.macs:,}"),
         "artifacts": number(len(bundle.entries)),
-        "parity passed": _passed(bundle.entries),
+        "parity passed": _passed([entry for entry in bundle.entries if not entry.quantized]),
+        "quantized": number(sum(entry.quantized for entry in bundle.entries)),
         "fastest trusted": _fastest(fastest),
         "smallest": NONE if smallest is None else size(smallest),
         "exported": Cell(f"{manifest.created}, edgekit {manifest.edgekit_version}"),
@@ -143,7 +178,8 @@ def _sheet(facts: Facts, bundle: BundleFacts) -> dict[str, Cell]:
 
 def _passed(entries: Sequence[Entry]) -> Cell:
     good = sum(map(passed, entries))
-    return Cell(f"{good} of {plural(len(entries), 'artifact')}", float(good), "good" if good == len(entries) else "bad")
+    tone: Tone = "good" if good == len(entries) else "bad"
+    return Cell(f"{good} of {plural(len(entries), 'float artifact')}", float(good), tone)
 
 
 def _fastest(figure: Figure | None) -> Cell:

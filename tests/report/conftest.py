@@ -3,10 +3,12 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from edgekit.bench.record import Level
 from edgekit.bench.store import write_profiles, write_run
 from edgekit.bundle import read_manifest
 from edgekit.report.compose import compose
@@ -42,13 +44,13 @@ def page_file(full: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def measure(bundle: Path, *, level: str = "TRUSTED", factor: float = 1.0, **changes: object) -> None:
+def measure(bundle: Path, *, level: Level = "TRUSTED", factor: float = 1.0, **changes: Any) -> None:
     """Stores a run of the bundle's one artifact."""
     (member,) = read_manifest(bundle).members
     one = measurement(
         [factor * each for each in MEDIANS],
         sha256=member.artifact.sha256,
-        level=level,  # type: ignore[arg-type]
+        level=level,
     )
     write_run(run_of(one, **changes), bundle)
 
