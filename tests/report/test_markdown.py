@@ -29,7 +29,7 @@ def report_of(*blocks: Table | Text | Fold | Missing) -> Document:
 def test_it_says_what_the_page_says(document: Document) -> None:
     text = plain(markdown(document))
 
-    assert text.startswith(f"## {document.title}\n\n✅ {document.verdict}\n")
+    assert text.startswith(f"## {document.title}\n\n❌ {document.verdict}\n")
     for section in document.sections:
         assert f"### {section.title}\n" in text
         assert section.lead in text
