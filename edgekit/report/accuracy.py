@@ -33,9 +33,9 @@ def section(facts: Facts) -> Section:
     """The section, or what to run for it."""
     blocks: list[Block] = []
     for bundle in facts.bundles:
-        found = bundle.evaluations
-        blocks += [block for each in found for block in _evaluation(each, _called(bundle, each, facts))]
-        if not found:
+        of = f"{bundle.name}: " if facts.several else ""
+        blocks += [block for each in bundle.evaluations for block in _evaluation(each, bundle, of)]
+        if not bundle.evaluations:
             command = f"edgekit eval {bundle.folder} --data FOLDER"
             blocks.append(Missing(f"No accuracy of {bundle.name} yet.", command))
     evaluated = any(bundle.evaluations for bundle in facts.bundles)
@@ -46,64 +46,67 @@ def section(facts: Facts) -> Section:
     return Section("accuracy", "Accuracy", lead if evaluated else "", tuple(blocks))
 
 
-def _called(bundle: BundleFacts, evaluation: Evaluation, facts: Facts) -> str:
-    return f"{bundle.name}, {evaluation.data.name}" if facts.several else evaluation.data.name
+def step_name(step: Step, bundle: BundleFacts) -> str:
+    """A step as the report calls its artifact elsewhere."""
+    return next((entry.label for entry in bundle.entries if entry.sha256 == step.sha256), step.name)
 
 
-def _evaluation(evaluation: Evaluation, name: str) -> Iterator[Block]:
+def _evaluation(evaluation: Evaluation, bundle: BundleFacts, of: str) -> Iterator[Block]:
     if any(step.drop is not None for step in evaluation.steps):
-        yield _waterfall(evaluation, name)
-    yield _table(evaluation, name)
+        yield _waterfall(evaluation, bundle, of)
+    yield _table(f"{of}Accuracy on {images_text(evaluation)}", evaluation)
     yield from (Text(note, "warn") for note in evaluation.notes)
     for order, said in enumerate(conclusions(evaluation)):
         yield Text(said, "bad" if evaluation.blamed and order == 0 else "")
     for step in evaluation.steps:
         if step.per_class or step.flips:
-            yield Fold(_changes(step, name), tuple(_details(step, name)))
+            title = f"{of}{step.name} answers {plural(step.changed, 'image')} of {evaluation.data.name} otherwise"
+            yield Fold(title, tuple(_details(step, title)))
 
 
-def _waterfall(evaluation: Evaluation, name: str) -> Chart:
-    rows = [_bar(step) for step in evaluation.steps if step.drop is not None or step.verdict == "first"]
+def _waterfall(evaluation: Evaluation, bundle: BundleFacts, of: str) -> Chart:
+    steps = [step for step in evaluation.steps if step.drop is not None or step.verdict == "first"]
+    rows = [_bar(step, step_name(step, bundle)) for step in steps]
     text = "; ".join(str(row["said"]) for row in rows)
-    title = f"Points of top-1 against {evaluation.steps[0].name}, on {name}"
+    title = f"{of}Points of top-1 against {evaluation.steps[0].name} on {evaluation.data.name}; dashed is the budget"
     budget = -evaluation.max_drop
     return chart(title, f"Bars: {text}.", lambda width: charts.waterfall(rows, budget, "points", width))
 
 
-def _bar(step: Step) -> dict[str, Any]:
+def _bar(step: Step, name: str) -> dict[str, Any]:
     drop = step.drop or 0.0
     low, high = step.interval or (drop, drop)
     colours = {"bad": "var(--bad)", "warn": "var(--warn)"}
     change = "" if step.drop is None else f", {without_zero_sign(-step.drop)} points"
     return {
-        "name": step.name,
+        "name": name,
         "value": -drop,
         "low": -high,
         "high": -low,
+        "end": max(-low, 0.0),
         "text": percent(step.top1),
         "colour": colours.get(TONES.get(step.verdict, ""), "var(--series-1)"),
-        "said": f"{step.name}: {percent(step.top1)}{change}",
+        "said": f"{name}: {percent(step.top1)}{change}",
     }
 
 
-def _table(evaluation: Evaluation, name: str) -> Table:
-    headings = ["step", ">size", ">top-1", ">top-5", ">drop", ">p", ">agreement", ">changed", ">SNR", "budget"]
-    return table(f"Accuracy on {name}: {images_text(evaluation)}", headings, map(_row, evaluation.steps))
+def _table(title: str, evaluation: Evaluation) -> Table:
+    headings = ["step", ">top-1", ">drop", "budget", ">p", ">changed", ">agreement", ">SNR", ">top-5", ">size"]
+    return table(title, headings, map(_row, evaluation.steps))
 
 
 def _row(step: Step) -> list[Cell]:
-    first = step.verdict == "first"
     return [
         code(step.name),
-        NONE if step.size_bytes is None else size(step.size_bytes),
         _known(percent(step.top1), step.top1),
-        _known(percent(step.top5), step.top5),
         _known(drop_text(step), step.drop),
-        _known(p_text(step.p_value), step.p_value),
-        _known(percent(step.agreement), step.agreement),
-        NONE if first else number(step.changed),
-        _known(snr_text(step.snr_db), step.snr_db),
         Cell(VERDICTS[step.verdict] or "–", tone=TONES.get(step.verdict, "")),
+        _known(p_text(step.p_value), step.p_value),
+        NONE if step.verdict == "first" else number(step.changed),
+        _known(percent(step.agreement), step.agreement),
+        _known(snr_text(step.snr_db), step.snr_db),
+        _known(percent(step.top5), step.top5),
+        NONE if step.size_bytes is None else size(step.size_bytes),
     ]
 
 
@@ -111,12 +114,7 @@ def _known(text: str, value: float | None) -> Cell:
     return NONE if value is None or not text else Cell(text, value)
 
 
-def _changes(step: Step, name: str) -> str:
-    return f"{step.name} answers {plural(step.changed, 'image')} of {name} otherwise"
-
-
-def _details(step: Step, name: str) -> Iterator[Block]:
-    title = _changes(step, name)
+def _details(step: Step, title: str) -> Iterator[Block]:
     if step.flips:
         shown = step.flips[:PICTURED]
         tiles = tuple(_thumbnail(flip.thumbnail) for flip in shown)
@@ -133,7 +131,7 @@ def _details(step: Step, name: str) -> Iterator[Block]:
         ]
         yield table(title, ["image", "label", "before, by its margin", "after, by its margin", "kind"], rows)
     if step.per_class:
-        yield _classes(step, name)
+        yield _classes(step)
 
 
 def _thumbnail(text: str) -> bytes:
@@ -150,7 +148,7 @@ def _thumbnail(text: str) -> bytes:
         ) from error
 
 
-def _classes(step: Step, name: str) -> Table:
+def _classes(step: Step) -> Table:
     headings = ["class", ">images", ">lost", ">gained", ">top-1 before", ">top-1", ">drop"]
     rows = [
         [
@@ -164,4 +162,4 @@ def _classes(step: Step, name: str) -> Table:
         ]
         for each in step.per_class
     ]
-    return table(f"Classes of {name} in {step.name}", headings, rows)
+    return table(f"Classes in {step.name}", headings, rows)

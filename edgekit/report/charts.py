@@ -73,11 +73,11 @@ def strips(rows: Rows, marks: Rows, title: str, width: int) -> Spec:
 
 
 def waterfall(rows: Rows, budget: float, title: str, width: int) -> Spec:
-    """A bar from zero for each `name` to its `value`, `low` and `high` around it, and a line at the budget."""
+    """A bar from zero for each `name` to its `value`, `low` and `high` around it, `text` at `end`, and the budget."""
     value = quantity("value", title, tickCount=ticks(width), format="+.3~g")
     layer: list[dict[str, Any]] = [
         {
-            "data": {"values": [{"value": budget, "text": f"budget {budget:+g}"}]},
+            "data": {"values": [{"value": budget}]},
             "mark": {"type": "rule", "color": QUIET, "strokeDash": [4, 4], "aria": False},
             "encoding": {"x": value},
         },
@@ -96,7 +96,7 @@ def waterfall(rows: Rows, budget: float, title: str, width: int) -> Spec:
             "mark": {"type": "rule", "color": INK, "strokeWidth": 1.5, "aria": False},
             "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
         },
-        {"mark": BESIDE, "encoding": {"x": {**value, "field": "high"}, "text": {"field": "text"}}},
+        {"mark": BESIDE, "encoding": {"x": {**value, "field": "end"}, "text": {"field": "text"}}},
     ]
     shared = {"data": {"values": list(rows)}}
     return {

@@ -14,7 +14,7 @@ from edgekit.report.wording import plural
 USUAL = 7
 """Taps that many networks have; what has more is shown first."""
 
-RED, BLUE = (200, 40, 40), (40, 80, 210)
+RED, BLUE = (226, 58, 48), (62, 112, 240)
 
 
 def section(facts: Facts) -> Section:

@@ -5,7 +5,7 @@ fastest trusted artifact of the same place, from pairs of rounds where both took
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgekit.bench.compare import compare, setting_text
@@ -37,10 +37,16 @@ def section(facts: Facts) -> Section:
         for bundle in facts.bundles
         if all(figure.entry.bundle != bundle.name for figure in figures)
     ]
-    blocks: list[Block] = [block for place, members in places.items() for block in _charts(place, members)]
+    blocks = opened({place: tuple(_charts(place, members)) for place, members in places.items()}, "Latency with")
     if figures:
         blocks.append(_table(places))
     return Section("latency", "Latency", _lead(figures), (*blocks, *_reasons(figures), *missing))
+
+
+def opened(charts_of: Mapping[str, Sequence[Block]], what: str) -> list[Block]:
+    """The charts of the first place as they are, those of every other in a fold of its own."""
+    first, *others = charts_of.items() if charts_of else (("", ()),)
+    return [*first[1], *(Fold(f"{what} {place}", tuple(blocks)) for place, blocks in others if blocks)]
 
 
 def _lead(figures: Sequence[Figure]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from edgekit.report.accuracy import step_name
 from edgekit.report.document import Block, Cell, Section, Tile, Tone
 from edgekit.report.environment import weights_text
 from edgekit.report.gather import BundleFacts, Entry, Facts, Figure
@@ -37,8 +38,9 @@ def _same(entries: Sequence[Entry]) -> str:
 
 def _lost(facts: Facts) -> tuple[str, Tone]:
     """What was found about accuracy, where a step is over its budget."""
-    blamed = [each.blamed for bundle in facts.bundles for each in bundle.evaluations]
-    names = list(dict.fromkeys(step.name for step in blamed if step is not None and step.verdict == "over"))
+    blamed = [(each.blamed, bundle) for bundle in facts.bundles for each in bundle.evaluations]
+    over = (step_name(step, bundle) for step, bundle in blamed if step is not None and step.verdict == "over")
+    names = list(dict.fromkeys(over))
     if not names:
         return "", ""
     return f" {listed(names)} {'loses' if len(names) == 1 else 'lose'} more accuracy than the budget allows.", "bad"
@@ -131,17 +133,18 @@ def _memory_tile(facts: Facts) -> tuple[Tile, ...]:
 
 
 def _accuracy_tile(facts: Facts) -> Tile:
-    """The first step's accuracy, and the step that lost most, by the latest evaluation."""
-    found = [each for bundle in facts.bundles for each in bundle.evaluations[:1]]
+    """From the first step's accuracy to that of the one that lost most, by the latest evaluation."""
+    found = [(bundle, each) for bundle in facts.bundles for each in bundle.evaluations[:1]]
     if not found:
         return Tile("Accuracy", "–", "not evaluated yet")
-    first, *steps = found[0].steps
+    bundle, evaluation = found[0]
+    first, *steps = evaluation.steps
     worst = max((step for step in steps if step.drop is not None), key=lambda step: step.drop or 0.0, default=None)
-    if worst is None or first.top1 is None:
-        return Tile("Accuracy", "–", f"no labels in {found[0].data.name}")
+    if worst is None or first.top1 is None or worst.top1 is None:
+        return Tile("Accuracy", "–", f"no labels in {evaluation.data.name}")
     tone: Tone = "bad" if any(step.verdict == "over" for step in steps) else ""
-    note = f"top-1 on {found[0].data.name}; {worst.name} loses most: {worst.drop:.2f} points"
-    return Tile("Accuracy", f"{first.top1:.2f} %", note, tone)
+    note = f"top-1 on {evaluation.data.name}, {first.name} to {step_name(worst, bundle)}"
+    return Tile("Accuracy", f"{first.top1:.2f} → {worst.top1:.2f} %", note, tone)
 
 
 def overview(facts: Facts) -> Section:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edgekit.report import charts
-from edgekit.report.document import Block, Cell, Chart, Missing, Section
+from edgekit.report.document import Cell, Chart, Missing, Section
 from edgekit.report.drawing import chart
 from edgekit.report.gather import Facts, Figure
-from edgekit.report.latency import COLOURS, TONES
+from edgekit.report.latency import COLOURS, TONES, opened
 from edgekit.report.wording import NONE, grouped, mebibytes, milliseconds, number, size, table
 
 Cost = Callable[[Figure], float]
@@ -21,7 +21,7 @@ def section(facts: Facts) -> Section:
         bundle = facts.bundles[0]
         wanted = Missing("No latency to set against the sizes yet.", f"edgekit bench {bundle.folder}")
         return Section("trade-off", "Trade-offs", "", (wanted,))
-    blocks: list[Block] = [block for place, figures in places.items() for block in _charts(place, figures)]
+    charts_of = {place: tuple(_charts(place, figures)) for place, figures in places.items()}
     rows = [row for place, figures in places.items() for row in _rows(place, figures)]
     headings = ["artifact", "where", ">latency", ">size", ">top-1", "on the frontier"]
     lead = (
@@ -29,7 +29,7 @@ def section(facts: Facts) -> Section:
         "faster and more accurate."
     )
     listing = table("Latency, size and accuracy of each artifact", headings, rows)
-    return Section("trade-off", "Trade-offs", lead, (*blocks, listing))
+    return Section("trade-off", "Trade-offs", lead, (*opened(charts_of, "Trade-offs with"), listing))
 
 
 def frontier(figures: Sequence[Figure], cost: Cost) -> list[Figure]:
