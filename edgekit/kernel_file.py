@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from edgekit.errors import BundleError
 
-FILE = "kernels.safetensors"
+PICTURES = "kernels.safetensors"
 KEY = "edgekit.kernels"
 
 
@@ -37,11 +37,15 @@ class KernelPicture:
     tiles: NDArray[np.int8]
 
 
-def write_pictures(pictures: list[KernelPicture], path: Path) -> None:
-    """Stores pictures, in their order."""
+def write_pictures(pictures: list[KernelPicture], folder: Path) -> tuple[Path, ...]:
+    """Stores pictures, in their order, and says where; without any there is no file."""
+    if not pictures:
+        return ()
     labels = msgspec.json.encode([picture.label for picture in pictures]).decode()
     tensors = {f"{number:04d}": np.asarray(each.tiles, order="C") for number, each in enumerate(pictures)}
+    path = folder / PICTURES
     path.write_bytes(save(tensors, {KEY: labels}))
+    return (path,)
 
 
 def read_pictures(path: Path) -> list[KernelPicture]:

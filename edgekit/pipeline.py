@@ -40,8 +40,7 @@ from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.files import hash_files, staging, whole_file
-from edgekit.kernel_file import FILE as PICTURES
-from edgekit.kernel_file import write_pictures
+from edgekit.kernel_file import PICTURES, write_pictures
 from edgekit.kernel_group import FLOAT_BYTES
 from edgekit.plan import Plan
 from edgekit.version import __version__
@@ -181,10 +180,7 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
 
     made = network.get()
     write_reference(made.reference, folder / REFERENCE)
-    files = [folder / REFERENCE]
-    if pictures := kernel_pictures(made.proven.program):
-        write_pictures(pictures, folder / PICTURES)
-        files.append(folder / PICTURES)
+    pictures = write_pictures(kernel_pictures(made.proven.program), folder)
     record = NetworkRecord(
         weights=made.weights,
         outputs=made.reference.outputs,
@@ -192,7 +188,7 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
         passes=made.certificates,
         regions=made.regions,
     )
-    clock.remember(cache, plan.network_key, record, tuple(files))
+    clock.remember(cache, plan.network_key, record, (folder / REFERENCE, *pictures))
     return record
 
 

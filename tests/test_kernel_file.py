@@ -20,8 +20,8 @@ def picture(module: str, seed: int) -> KernelPicture:
 def test_pictures_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
     written = [picture(f"stages.{number}", number) for number in (2, 0, 1)]
 
-    write_pictures(written, tmp_path / "k")
-    found = read_pictures(tmp_path / "k")
+    (path,) = write_pictures(written, tmp_path)
+    found = read_pictures(path)
 
     assert [each.label for each in found] == [each.label for each in written]
     for one, other in zip(found, written, strict=True):
@@ -29,10 +29,14 @@ def test_pictures_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
 
 
 def test_the_same_pictures_are_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_pictures([picture("x", 1)], tmp_path / name)
+    first, second = (write_pictures([picture("x", 1)], tmp_path)[0].read_bytes() for _ in range(2))
 
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert first == second
+
+
+def test_without_pictures_there_is_no_file(tmp_path: Path) -> None:
+    assert write_pictures([], tmp_path) == ()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100], ids=["empty", "noise"])

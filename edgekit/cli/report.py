@@ -53,9 +53,10 @@ def own_place(folders: tuple[Path, ...]) -> Path:
     """
     from edgekit.errors import MisuseError
 
-    if len(folders) > 1:
+    first, *others = folders
+    if others:
         raise MisuseError("A report on several bundles belongs to none of them. Say where to write it with -o FILE.")
-    return folders[0] / NAME
+    return first / NAME
 
 
 def text_of(document: "Document", *, as_markdown: bool) -> str:
