@@ -4,17 +4,25 @@ A latency fails where the best estimate of its ratio is beyond the limit and the
 all: it is slower for certain, and by more than is allowed as far as anyone can tell. An estimate beyond the limit whose
 interval reaches down to no change passes as undecided, with the advice to measure longer. A figure that is INVALID, or
 of another machine, decides nothing: the gate refuses.
+
+An accuracy is compared image by image, by the latest evaluations of both bundles on the same images, and fails where
+the whole interval of its drop is beyond the limit.
 """
 
+import base64
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 from msgspec import Struct
 
 from edgekit.bench.history import Pairing
 from edgekit.difference import ArtifactDifference, Difference
 from edgekit.errors import CheckFailedError, EnvironmentProblemError, MisuseError
+from edgekit.evaluation.record import Evaluation, Step
+from edgekit.evaluation.statistics import decide, drop_interval, points
 from edgekit.files import whole_file
 
 
@@ -102,6 +110,58 @@ def memory_check(name: str, pairing: Pairing, limit: float) -> Check:
     text = f"{one / (1 << 20):.0f} to {other / (1 << 20):.0f} MiB, {added:+.1%}, at most {limit:+.1%}"
     name = f"memory of {name}, {pairing.setting.threads} thread{'s' if pairing.setting.threads > 1 else ''}"
     return Check(name=name, passed=added <= limit, decided=True, text=text)
+
+
+def accuracy_checks(
+    found: Difference, first: Sequence[Evaluation], second: Sequence[Evaluation], max_drop: float
+) -> tuple[Check, ...]:
+    """Whether each artifact of both bundles is as accurate as it was, within so many points of top-1.
+
+    Args:
+        found: The bundles.
+        first: The evaluations of the baseline, the latest first.
+        second: Those of the other.
+        max_drop: Most points that may be lost.
+
+    Raises:
+        MisuseError: An artifact was not evaluated in both on the same images with labels.
+    """
+    return tuple(accuracy_check(one, first, second, max_drop) for one in found.artifacts)
+
+
+def accuracy_check(
+    one: ArtifactDifference, first: Sequence[Evaluation], second: Sequence[Evaluation], max_drop: float
+) -> Check:
+    """Whether one artifact is as accurate as it was.
+
+    Raises:
+        MisuseError: It was not evaluated in both on the same images with labels.
+    """
+    sides = ([(each.data, step) for each in runs for step in each.steps if _is(step, one)] for runs in (first, second))
+    pairs = [(data, step, other) for (data, step), (same, other) in product(*sides) if data == same and data.labelled]
+    if not pairs:
+        raise MisuseError(
+            f"The {one.name} artifact was not evaluated in both bundles on the same images with labels. Run "
+            "`edgekit eval` on both first, with the same --data."
+        )
+    data, before, after = pairs[0]
+    right, now = (np.unpackbits(np.frombuffer(base64.b64decode(each.right), np.uint8)) for each in (before, after))
+    lost, gained = int(np.sum(right > now)), int(np.sum(now > right))
+    interval = drop_interval(lost, gained, data.labelled)
+    decision = decide(interval, max_drop)
+    span = (
+        f"{points(lost, gained, data.labelled):.2f} [{interval[0]:.2f}, {interval[1]:.2f}] points lost on {data.name}"
+    )
+    return Check(
+        name=f"accuracy of {one.name}",
+        passed=decision != "over",
+        decided=decision != "undecided",
+        text=f"{span}, at most {max_drop:g}" + (": undecided; take more images" if decision == "undecided" else ""),
+    )
+
+
+def _is(step: Step, one: ArtifactDifference) -> bool:
+    return (step.format, step.precision) == (one.format, one.precision)
 
 
 def conclude(checks: Sequence[Check]) -> None:

@@ -91,10 +91,11 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("quiet", "reference_file", "runners"),
             }
         ),
+        "kept_float": frozenset({"bench", "bundle", "quiet", "reference_file"}),
         "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
-        "gate": frozenset({"bench", "difference", "files"}),
+        "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }

@@ -1,6 +1,6 @@
 """An evaluation as tables for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -20,14 +20,17 @@ from edgekit.evaluation.wording import (
     size_text,
     snr_text,
 )
+from edgekit.kept_float import Kept
 
 COLOURS: Mapping[Verdict, str] = {"within": "green", "over": "bold red", "undecided": "yellow"}
 
 SHOWN_FLIPS = 5
 
+SHOWN_OPERATORS = 12
 
-def print_evaluation(outcome: Outcome, latency: Mapping[str, str], place: Path) -> None:
-    """Prints the waterfall, what follows from it, the images and classes that changed, and where it is stored."""
+
+def print_evaluation(outcome: Outcome, latency: Mapping[str, str], kept: Sequence[Kept], place: Path) -> None:
+    """Prints the waterfall, what follows from it, what changed, what stayed float, and where it is stored."""
     evaluation, printer = outcome.evaluation, console()
     printer.print()
     printer.print(waterfall_table(evaluation, latency, wide=printer.width >= WIDE))
@@ -43,6 +46,10 @@ def print_evaluation(outcome: Outcome, latency: Mapping[str, str], place: Path) 
         if step.per_class:
             printer.print(styled(f"\nClasses in {step.name}", "bold"), soft_wrap=True)
             printer.print(class_table(step))
+    for each in (one for one in kept if one.kept):
+        whole = f"{each.operators - each.quantized} of {each.operators}"
+        printer.print(styled(f"\nStill float in {each.artifact}: {whole} operators", "bold"), soft_wrap=True)
+        printer.print(kept_table(each))
     printer.print()
     for problem in outcome.problems:
         printer.print(styled(f"{problem.artifact}: ", "red"), str(problem.error), sep="", soft_wrap=True)
@@ -108,4 +115,16 @@ def class_table(step: Step) -> Table:
     for each in step.per_class[:SHOWN_CLASSES]:
         counts = (str(each.images), str(each.lost), str(each.gained))
         listing.add_row(each.name, *counts, percent(each.top1_before), percent(each.top1), f"{each.drop:.2f}")
+    return listing
+
+
+def kept_table(found: Kept) -> Table:
+    """The operators that stayed float, the longest first, with the reason."""
+    listing = table("", "operator", "kind", "reason", ">work", *((">ms", ">share") if found.timed else ()))
+    for each in found.kept[:SHOWN_OPERATORS]:
+        times = ("", "") if each.ms is None else (f"{each.ms:.3f}", f"{each.ms_share or 0:.1%}")
+        cells = (each.module or each.name, each.kind, each.reason, f"{each.macs_share:.1%}")
+        listing.add_row(*cells, *(times if found.timed else ()))
+    if (rest := len(found.kept) - SHOWN_OPERATORS) > 0:
+        listing.add_row(f"({rest} more)")
     return listing

@@ -1,6 +1,7 @@
 """`edgekit eval`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from edgekit.cli.options import PATH, complete_formats, json_option
 if TYPE_CHECKING:
     from edgekit.bench.record import Measurement
     from edgekit.evaluate import Outcome
+    from edgekit.kept_float import Kept
 
 
 @click.command("eval")
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads to compute on.")
 @click.option("--trust", is_flag=True, help="Run the code that the bundle's network was built from once more.")
+@click.option("--operators", is_flag=True, help="Time the operators of quantized artifacts that stayed float.")
 @click.option("--no-cache", is_flag=True, help="Ask every network anew, and keep no answers.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @json_option
@@ -49,6 +52,7 @@ def evaluate(
     formats: tuple[str, ...],
     threads: int,
     trust: bool,
+    operators: bool,
     no_cache: bool,
     markdown: bool,
     as_json: bool,
@@ -69,6 +73,7 @@ def evaluate(
     from edgekit.data.sources import open_dataset
     from edgekit.evaluate import Options, check_storage, latencies
     from edgekit.evaluate import evaluate as carry_out
+    from edgekit.kept_float import kept_float
 
     context = click.get_current_context()
     manifest = read_manifest(bundle)
@@ -82,8 +87,11 @@ def evaluate(
         cache = StageCache(None if no_cache else default_folder())
         dataset = open_dataset(data, "test")
         outcome = carry_out(bundle, manifest, dataset, options, context.meta["edgekit.command"], cache, lines)
-    texts = {sha256: latency_cell(each) for sha256, each in latency.items()}
-    show(bundle, outcome, texts, markdown=markdown, as_json=as_json)
+    extras = Extras(
+        {sha256: latency_cell(each) for sha256, each in latency.items()},
+        kept_float(bundle, manifest, formats, threads, timed=operators),
+    )
+    show(bundle, outcome, extras, markdown=markdown, as_json=as_json)
 
 
 def latency_cell(measured: "Measurement") -> str:
@@ -94,7 +102,15 @@ def latency_cell(measured: "Measurement") -> str:
     return latency_text(measured) + (f", {threads} threads" if threads > 1 else "")
 
 
-def show(bundle: Path, outcome: "Outcome", latency: Mapping[str, str], *, markdown: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is shown beside an evaluation: latencies in words by SHA-256, and what stayed float."""
+
+    latency: Mapping[str, str]
+    kept: "list[Kept]"
+
+
+def show(bundle: Path, outcome: "Outcome", extras: Extras, *, markdown: bool, as_json: bool) -> None:
     """Stores the evaluation, prints it, and ends with the error that decides the exit code."""
     from edgekit.cli import Failure
     from edgekit.cli.accuracy import print_evaluation
@@ -107,12 +123,13 @@ def show(bundle: Path, outcome: "Outcome", latency: Mapping[str, str], *, markdo
     error = conclude(outcome)
     if as_json:
         problems = [{"artifact": each.artifact, "message": str(each.error)} for each in outcome.problems]
-        content = {"evaluation": outcome.evaluation, "latency": latency, "stored": str(place), "problems": problems}
+        content = {"evaluation": outcome.evaluation, "latency": extras.latency, "kept_float": extras.kept}
+        content |= {"stored": str(place), "problems": problems}
         print_json({**content, **({"error": Failure(error, as_json=True).as_record()} if error else {})})
         click.get_current_context().exit(error.exit_code if error else 0)
     if markdown:
-        click.echo(as_markdown(outcome.evaluation, latency), nl=False)
+        click.echo(as_markdown(outcome.evaluation, extras.latency), nl=False)
     else:
-        print_evaluation(outcome, latency, place)
+        print_evaluation(outcome, extras.latency, extras.kept, place)
     if error:
         raise error

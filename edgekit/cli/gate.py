@@ -8,6 +8,7 @@ import click
 from edgekit.cli.options import PATH, Share, json_option, measuring_options
 
 if TYPE_CHECKING:
+    from edgekit.evaluation.record import Evaluation
     from edgekit.gate import Check
 
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 @click.option("--baseline", type=PATH, required=True, help="The bundle it is held against.")
 @click.option("--max-latency", type=Share(), default="+3%", show_default=True, help="Most that latency may add.")
 @click.option("--max-memory", type=Share(), help="Most that peak memory may add, such as +5%.")
-@click.option("--max-drop", type=click.FloatRange(0), help="Most points of accuracy that may be lost.")
+@click.option(
+    "--max-drop", type=click.FloatRange(0), help="Most points of top-1 that may be lost, by `edgekit eval` of both."
+)
 @click.option("--junit", type=PATH, help="Write the checks into this file as JUnit XML.")
 @measuring_options
 @json_option
@@ -32,7 +35,7 @@ def gate(
     threads: tuple[int, ...],
     as_json: bool,
 ) -> None:
-    """Fail when BUNDLE is slower or larger than a baseline by more than is allowed.
+    """Fail when BUNDLE is slower, larger or less accurate than a baseline by more than is allowed.
 
     A latency fails when it is slower for certain and its best estimate is beyond the limit. Figures that are INVALID,
     or of two machines, decide nothing: the exit code is 3 then.
@@ -42,19 +45,26 @@ def gate(
     """
     from edgekit.cli.measuring import measure_now
     from edgekit.difference import difference
-    from edgekit.errors import MisuseError
-    from edgekit.gate import Limits, check_all, write_junit
+    from edgekit.gate import Limits, accuracy_checks, check_all, write_junit
 
-    if max_drop is not None:
-        raise MisuseError(
-            f"--max-drop compares accuracies, and neither {bundle} nor {baseline} has been evaluated. Leave it out."
-        )
     if measure:
         measure_now((baseline, bundle), profile_name, threads, quiet=as_json)
-    checks = check_all(difference(baseline, bundle), Limits(latency=max_latency, memory=max_memory))
+    found = difference(baseline, bundle)
+    checks = check_all(found, Limits(latency=max_latency, memory=max_memory))
+    if max_drop is not None:
+        known = (evaluations(baseline), evaluations(bundle))
+        checks = (*checks, *accuracy_checks(found, *known, max_drop))
     if junit is not None:
         write_junit(checks, junit)
     show(checks, as_json=as_json)
+
+
+def evaluations(bundle: Path) -> "list[Evaluation]":
+    """The evaluations of a bundle's artifacts, the latest first."""
+    from edgekit.bundle import read_manifest
+    from edgekit.evaluation.store import read_evaluations
+
+    return read_evaluations(bundle, {member.artifact.sha256 for member in read_manifest(bundle).members})
 
 
 def show(checks: "tuple[Check, ...]", *, as_json: bool) -> None:

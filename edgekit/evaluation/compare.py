@@ -74,6 +74,7 @@ def alone(step: Step, own: Outcomes, subset: Subset) -> Step:
         top1=accuracy(own, subset, 1),
         top5=accuracy(own, subset, RANKS) if own.logits.shape[1] > RANKS else None,
         nonfinite=int(np.count_nonzero(own.predicted == WRONG)),
+        right=packed(own.predicted == subset.labels) if subset.labelled.any() else "",
     )
 
 
@@ -168,6 +169,11 @@ def flips(first: Outcomes, own: Outcomes, subset: Subset, changed: Flags) -> Ite
             margin_after=float(own.margins[place]),
             thumbnail=thumbnail(subset.dataset.image(index)),
         )
+
+
+def packed(flags: Flags) -> str:
+    """A row of flags, eight in a byte, in base64."""
+    return base64.b64encode(np.packbits(flags).tobytes()).decode()
 
 
 def thumbnail(image: Pixels) -> str:

@@ -92,6 +92,8 @@ class Step(Struct, frozen=True, kw_only=True):
         changed: Number of images they do not; `flips` shows some, the lost ones first and of these the surest.
         nonfinite: Images on which a logit is NaN or infinite; they count as wrong and as changed.
         snr_db: Of the logits of `edgekit.evaluation.outcomes.KEPT` images against the first step.
+        right: Which images it gets right, a bit for each as `numpy.packbits` has them, in base64; by these two
+            evaluations on the same images are compared. Empty without labels.
         more_images: How many images more would bring the interval to plus or minus 0.3 points; 0: there are enough.
         images_to_decide: How many more would decide about the budget, were the drop what it seems.
     """
@@ -107,6 +109,7 @@ class Step(Struct, frozen=True, kw_only=True):
     top1: float | None
     top5: float | None
     nonfinite: int
+    right: str = ""
     drop: float | None = None
     interval: tuple[float, float] | None = None
     p_value: float | None = None

@@ -19,7 +19,8 @@ from edgekit.kernel_file import KernelPicture, read_pictures
 class Entry:
     """One artifact of one bundle, and what to call it: its format and precision where those tell it from the others.
 
-    `top1` is its accuracy in percent by the latest evaluation with labels, None where there is none.
+    `top1` is its accuracy in percent by the latest evaluation with labels, None where there is none or it means
+    nothing, because the weights are random.
     """
 
     bundle: str
@@ -191,7 +192,7 @@ def _entries(bundle: str, manifest: Manifest, evaluations: Sequence[Evaluation],
             bundle=bundle,
             label=prefix + (label if often[label] == 1 else member.artifact.files[0].name),
             member=member,
-            top1=top1(evaluations, member.artifact.sha256),
+            top1=None if manifest.weights.kind == "random" else top1(evaluations, member.artifact.sha256),
         )
         for label, member in zip(short, manifest.members, strict=True)
     )

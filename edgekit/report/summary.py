@@ -38,7 +38,8 @@ def _same(entries: Sequence[Entry]) -> str:
 
 def _lost(facts: Facts) -> tuple[str, Tone]:
     """What was found about accuracy, where a step is over its budget."""
-    blamed = [(each.blamed, bundle) for bundle in facts.bundles for each in bundle.evaluations]
+    trained = [bundle for bundle in facts.bundles if bundle.manifest.weights.kind != "random"]
+    blamed = [(each.blamed, bundle) for bundle in trained for each in bundle.evaluations]
     over = (step_name(step, bundle) for step, bundle in blamed if step is not None and step.verdict == "over")
     names = list(dict.fromkeys(over))
     if not names:
@@ -138,8 +139,11 @@ def _accuracy_tile(facts: Facts) -> Tile:
     if not found:
         return Tile("Accuracy", "–", "not evaluated yet")
     bundle, evaluation = found[0]
+    if bundle.manifest.weights.kind == "random":
+        return Tile("Accuracy", "–", "meaningless with random weights")
     first, *steps = evaluation.steps
-    worst = max((step for step in steps if step.drop is not None), key=lambda step: step.drop or 0.0, default=None)
+    known = [step for step in reversed(steps) if step.drop is not None]  # of equal ones the last is furthest on the way
+    worst = max(known, key=lambda step: step.drop or 0.0, default=None)
     if worst is None or first.top1 is None or worst.top1 is None:
         return Tile("Accuracy", "–", f"no labels in {evaluation.data.name}")
     tone: Tone = "bad" if any(step.verdict == "over" for step in steps) else ""

@@ -5,9 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from edgekit.bundle import read_manifest
+from edgekit.evaluation.compare import alone
+from edgekit.evaluation.store import write_evaluation
 from tests.bench.figures import timed
 from tests.cli.conftest import Run
+from tests.evaluation.images import answered, blank, evaluation, one_hot, subset
 
 
 @pytest.fixture
@@ -39,6 +44,40 @@ def test_other_limits(run: Run, baseline: Path, twin: Path) -> None:
     assert run("gate", twin, "--baseline", baseline, "--max-memory", "0%").exit_code == 0
 
 
+def evaluated(bundle: Path, wrong: int) -> None:
+    """Stores an evaluation in which the artifact has so many of 400 images wrong."""
+    artifact = read_manifest(bundle).members[0].artifact
+    step = structs.replace(blank("net.fp32.onnx", artifact.sha256), precision=artifact.precision)
+    answers = answered(one_hot([2] * wrong + [0] * (400 - wrong)))
+    write_evaluation(evaluation(alone(step, answers, subset([0] * 400)), labelled=400), bundle)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "verdict"), [(2, 0, "passed"), (10, 0, "undecided"), (60, 1, "FAILED"), (0, 0, "passed")]
+)
+def test_accuracy_is_compared_image_by_image(
+    run: Run, baseline: Path, twin: Path, wrong: int, code: int, verdict: str
+) -> None:
+    timed(twin)
+    for folder, number in ((baseline, 2), (twin, wrong)):
+        evaluated(folder, number)
+
+    result = run("gate", twin, "--baseline", baseline, "--max-drop", "1.5")
+
+    assert result.exit_code == code, result.output
+    assert re.search(rf"accuracy of onnx .* points lost on squares, at most 1\.5.* {verdict}", result.stdout)
+
+
+def test_accuracy_that_was_not_evaluated_in_both_is_refused(run: Run, baseline: Path, twin: Path) -> None:
+    timed(twin)
+    evaluated(baseline, 0)
+
+    result = run("gate", twin, "--baseline", baseline, "--max-drop", "1")
+
+    assert result.exit_code == 2
+    assert "was not evaluated in both bundles on the same images" in result.stderr
+
+
 def test_an_invalid_figure_is_refused(run: Run, baseline: Path, twin: Path) -> None:
     timed(twin, level="INVALID")
 
@@ -53,7 +92,6 @@ def test_an_invalid_figure_is_refused(run: Run, baseline: Path, twin: Path) -> N
     ("arguments", "message"),
     [
         (("--max-latency", "3"), r"'3' is no share\. Write \+3%"),
-        (("--max-drop", "0.5"), r"--max-drop compares accuracies, and neither .* has been evaluated"),
         ((), r"was not measured in both bundles in one setting\. Pass --measure"),
     ],
     ids=" ".join,

@@ -140,6 +140,14 @@ def test_images_that_would_decide() -> None:
     assert to_decide(5, 0, 1000, 0.5) is None  # the drop is the budget itself
 
 
+def test_which_images_are_right_is_kept_in_bits() -> None:
+    step = alone(blank(), answered(one_hot(BEFORE)), subset(LABELS))
+
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(step.right), np.uint8))
+    assert bits.tolist() == [1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert alone(blank(), answered(one_hot([0])), subset([None])).right == ""
+
+
 def test_a_thumbnail_is_a_small_png() -> None:
     image = np.zeros((300, 200, 3), np.uint8)
     image[:, :, 0] = 255

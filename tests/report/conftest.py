@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 from playwright.sync_api import Browser, sync_playwright
 
+from edgekit.artifact import WeightsSource
 from edgekit.bench.record import Level
 from edgekit.bench.store import write_profiles, write_run
-from edgekit.bundle import read_manifest
+from edgekit.bundle import read_manifest, write_manifest
 from edgekit.evaluation.compare import alone, beside
 from edgekit.evaluation.record import Evaluation
 from edgekit.evaluation.store import write_evaluation
@@ -35,6 +36,7 @@ def full(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that was measured, profiled and evaluated; it is only read."""
     bundle = tmp_path_factory.mktemp("full") / "bundle"
     shutil.copytree(exported.folder, bundle)
+    trained(bundle)
     measure(bundle)
     (member,) = read_manifest(bundle).members
     write_profiles(profile_run_of(member.artifact.sha256), bundle)
@@ -59,6 +61,12 @@ def measure(bundle: Path, *, level: Level = "TRUSTED", factor: float = 1.0, **ch
         level=level,
     )
     write_run(run_of(one, **changes), bundle)
+
+
+def trained(bundle: Path) -> None:
+    """Says that the bundle's weights are from a file; accuracy means nothing with random ones."""
+    weights = WeightsSource(kind="file", file_name="net.safetensors", sha256="f" * 64)
+    write_manifest(structs.replace(read_manifest(bundle), weights=weights), bundle)
 
 
 LABELS = [0, 1] * 200

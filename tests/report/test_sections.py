@@ -15,10 +15,11 @@ from edgekit.bundle import MANIFEST, Manifest, read_manifest, write_manifest
 from edgekit.errors import ArtifactError, BundleError
 from edgekit.report.compose import SECTIONS, compose
 from edgekit.report.document import Block, Chart, Document, Missing, Pictures, Section, Table, flat
+from edgekit.report.environment import weights_text
 from edgekit.report.gather import gather
 from edgekit.report.kernels import png
 from tests.bench.figures import MACHINE, profile_run_of
-from tests.report.conftest import evaluate, measure
+from tests.report.conftest import evaluate, measure, trained
 
 
 def report(*folders: Path) -> Document:
@@ -72,7 +73,7 @@ def test_the_verdict_names_the_fastest_trusted_artifact(full: Path) -> None:
         "good",
     )
     assert tile(document, "Parity passed")[0] == "1 of 1"
-    assert tile(document, "Target")[:2] == ("arm", "random weights")
+    assert tile(document, "Target")[:2] == ("arm", "trained weights")
 
 
 def test_a_bundle_alone_says_which_commands_make_the_rest(bundle: Path) -> None:
@@ -239,7 +240,20 @@ def test_accuracy_is_a_waterfall_with_its_doubts(full: Path) -> None:
     )
 
 
+def test_accuracy_of_random_weights_is_no_reproach_and_no_trade_off(bundle: Path) -> None:
+    measure(bundle)
+    evaluate(bundle, lost=40)
+    document = report(bundle)
+
+    assert document.tone == "good"
+    assert tile(document, "Accuracy") == ("–", "meaningless with random weights", "")
+    assert column(every(section(document, "trade-off"), Table)[0], "top-1") == ["–"]
+    assert "RANDOM" in weights_text(read_manifest(bundle).weights).upper()
+    assert len(every(section(document, "accuracy"), Table)) > 1
+
+
 def test_accuracy_within_the_budget_is_no_reproach(bundle: Path) -> None:
+    trained(bundle)
     measure(bundle)
     evaluate(bundle, lost=0)
     document = report(bundle)
