@@ -1,53 +1,22 @@
 """What the report says: only trusted figures lead, INVALID ones enter no comparison, and gaps come with a command."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from msgspec import structs
 
-from edgekit.artifact import CalibrationRecord, OperatorPrecision, QuantRecord
 from edgekit.bench.record import Level
 from edgekit.bench.store import write_profiles
-from edgekit.bundle import MANIFEST, Manifest, read_manifest, write_manifest
+from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.errors import ArtifactError, BundleError
-from edgekit.report.compose import SECTIONS, compose
-from edgekit.report.document import Block, Chart, Document, Missing, Pictures, Section, Table, flat
-from edgekit.report.environment import weights_text
+from edgekit.report.compose import SECTIONS
+from edgekit.report.document import Chart, Missing, Pictures, Table, flat
 from edgekit.report.gather import gather
 from edgekit.report.kernels import png
 from tests.bench.figures import MACHINE, profile_run_of
-from tests.report.conftest import evaluate, measure, trained
-
-
-def report(*folders: Path) -> Document:
-    return compose(gather(folders))
-
-
-def section(document: Document, name: str) -> Section:
-    (found,) = [each for each in document.sections if each.name == name]
-    return found
-
-
-def every(found: Section, kind: type[Any]) -> list[Any]:
-    return [block for block in flat(found.blocks) if isinstance(block, kind)]
-
-
-def column(table: Table, heading: str) -> list[str]:
-    index = [each.heading for each in table.columns].index(heading)
-    return [row[index].text for row in table.rows]
-
-
-def tile(document: Document, label: str) -> tuple[str, str, str]:
-    (found,) = [each for each in document.tiles if each.label == label]
-    return found.value, found.note, found.tone
-
-
-def drawn(blocks: Iterator[Block]) -> str:
-    """All that charts are made of, as text."""
-    return msgspec.json.encode([each.wide for each in blocks if isinstance(each, Chart)]).decode()
+from tests.report.conftest import measure
+from tests.report.reading import changed, column, drawn, every, report, section, tile
 
 
 def test_sections_come_in_their_order_with_a_name_each(full: Path) -> None:
@@ -165,39 +134,6 @@ def test_bundles_of_one_name_are_called_by_their_paths(full: Path, bundle: Path)
     assert [each.name for each in gather([full, bundle]).bundles] == [str(full), str(bundle)]
 
 
-def changed(folder: Path, **changes: Any) -> Manifest:
-    """Writes the bundle's manifest with changes."""
-    made = structs.replace(read_manifest(folder), **changes)
-    write_manifest(made, folder)
-    return made
-
-
-def test_an_artifact_that_differs_decides_the_verdict(bundle: Path) -> None:
-    measure(bundle)
-    (member,) = read_manifest(bundle).members
-    worse = structs.replace(member.parity[0], gate_db=500.0)
-    changed(bundle, members=(structs.replace(member, parity=(worse, *member.parity[1:])),))
-    document = report(bundle)
-
-    assert (document.verdict, document.tone) == ("onnx fp32 is not the same network as the original.", "bad")
-    assert tile(document, "Parity passed") == ("0 of 1", "", "bad")
-    closest = every(section(document, "certificates"), Table)[0]
-    assert column(closest, "verdict") == ["differs"]
-
-
-def test_every_pass_region_and_choice_is_certified(full: Path) -> None:
-    manifest = read_manifest(full)
-    tables = every(section(report(full), "certificates"), Table)
-
-    named = {each.title: each for each in tables}
-    assert column(named["Passes"], "pass") == [one.name for one in manifest.passes]
-    assert len(named["Fused regions"].rows) == len(manifest.regions) > 0
-    whole = named["Parity with the original model, every input and output"]
-    assert len(whole.rows) == sum(len(member.parity) for member in manifest.members) > 1
-    ways = sum(len(choice.candidates) for member in manifest.members for choice in member.kernels)
-    assert len(named["Candidates for the depthwise kernels in onnx fp32"].rows) == ways > 0
-
-
 def test_time_adds_up_and_the_roof_is_above(full: Path) -> None:
     found = section(report(full), "time")
     by_module, by_kind = every(found, Table)
@@ -211,133 +147,6 @@ def test_time_adds_up_and_the_roof_is_above(full: Path) -> None:
     assert [dot["said"].split(",")[0] for dot in dots] == ["stages.0.conv", "stem.conv"], "a sum has no MACs"
     assert dots[0]["y"] == pytest.approx(1e-6 * 20_000_000 / 1.0)
     assert max(roof["y"] for roof in roofline.wide["layer"][0]["data"]["values"]) == 50.0
-
-
-def test_accuracy_is_a_waterfall_with_its_doubts(full: Path) -> None:
-    document = report(full)
-    found = section(document, "accuracy")
-
-    (waterfall,) = every(found, Chart)
-    layers = waterfall.wide["layer"]
-    assert layers[0]["data"]["values"][0]["value"] == -0.5, "the budget"
-    first, own = layers[2]["data"]["values"]
-    assert (first["name"], first["value"], first["text"]) == ("torch fp32", 0.0, "100.00 %")
-    assert (own["value"], own["text"], own["colour"]) == (-10.0, "90.00 %", "var(--bad)")
-    assert own["low"] < -10.0 < own["high"] < own["end"] == 0.0
-    listing, flips, classes = every(found, Table)
-    assert column(listing, "top-1") == ["100.00 %", "90.00 %"]
-    assert column(listing, "budget") == ["–", "OVER"]
-    assert column(listing, "changed") == ["–", "40"]
-    assert column(flips, "kind")[0] == "lost"
-    assert column(classes, "lost") == ["20", "20"]
-    (pictures,) = every(found, Pictures)
-    assert all(tile.startswith(b"\x89PNG") for tile in pictures.rows[0].tiles)
-    assert "is the first step that is over the budget" in msgspec.json.encode(found).decode()
-    assert tile(document, "Accuracy") == (
-        "100.00 → 90.00 %",
-        "top-1 on squares, torch fp32 to onnx fp32",
-        "bad",
-    )
-
-
-def test_accuracy_of_random_weights_is_no_reproach_and_no_trade_off(bundle: Path) -> None:
-    measure(bundle)
-    evaluate(bundle, lost=40)
-    document = report(bundle)
-
-    assert document.tone == "good"
-    assert tile(document, "Accuracy") == ("–", "meaningless with random weights", "")
-    assert column(every(section(document, "trade-off"), Table)[0], "top-1") == ["–"]
-    assert "RANDOM" in weights_text(read_manifest(bundle).weights).upper()
-    assert len(every(section(document, "accuracy"), Table)) > 1
-
-
-def test_accuracy_within_the_budget_is_no_reproach(bundle: Path) -> None:
-    trained(bundle)
-    measure(bundle)
-    evaluate(bundle, lost=0)
-    document = report(bundle)
-
-    assert document.tone == "good"
-    assert tile(document, "Accuracy")[2] == ""
-    trade_off = section(document, "trade-off")
-    assert [each.title for each in every(trade_off, Chart)] == [
-        "Latency and size with 1 thread",
-        "Latency and accuracy with 1 thread",
-    ]
-    assert column(every(trade_off, Table)[0], "top-1") == ["100.00 %"]
-
-
-def test_an_evaluation_of_the_same_images_takes_the_place_of_an_earlier_one(bundle: Path) -> None:
-    evaluate(bundle, lost=40)
-    evaluate(bundle, lost=4, created="2026-11-22T12:00:00+00:00")
-
-    listing = every(section(report(bundle), "accuracy"), Table)[0]
-    assert column(listing, "top-1") == ["100.00 %", "99.00 %"]
-
-
-def test_evaluations_of_other_images_stand_beside_each_other(bundle: Path) -> None:
-    made = evaluate(bundle, lost=4)
-    evaluate(bundle, lost=4, data=structs.replace(made.data, name="circles", digest="e" * 64))
-
-    tables = every(section(report(bundle), "accuracy"), Table)
-    assert [each.title for each in tables if each.title.startswith("Accuracy on ")] == [
-        "Accuracy on circles: 4 images, 2 classes",
-        "Accuracy on squares: 4 images, 2 classes",
-    ]
-
-
-def test_a_damaged_thumbnail_is_told(bundle: Path) -> None:
-    made = evaluate(bundle, lost=4)
-    step = made.steps[1]
-    flips = tuple(structs.replace(flip, thumbnail="no base64!") for flip in step.flips)
-    evaluate(
-        bundle,
-        lost=4,
-        steps=(made.steps[0], structs.replace(step, flips=flips)),
-        created="2026-11-22T12:00:00+00:00",
-    )
-
-    with pytest.raises(BundleError, match=r"A picture in an evaluation is damaged .* evaluate again\."):
-        report(bundle)
-
-
-@pytest.fixture
-def quantized(bundle: Path) -> Path:
-    """The bundle, with its artifact said to be quantized."""
-    (member,) = read_manifest(bundle).members
-    record = QuantRecord(
-        recipe="w8a8",
-        calibration=CalibrationRecord(data="digits", digest="d" * 64, images=64),
-        operators=(
-            OperatorPrecision(name="a", module="stem", kind="Conv", macs=100, precision="int8"),
-            OperatorPrecision(name="b", module="dw", kind="Conv", macs=10, precision="fp32", reason="grouped"),
-        ),
-        held_out_images=16,
-        held_out=structs.replace(member.parity[0].parity, snr_db=31.5),
-        floor_db=20.0,
-        warnings=("Few images.",),
-    )
-    artifact = structs.replace(member.artifact, precision="int8")
-    changed(bundle, members=(member, structs.replace(member, artifact=artifact, quantization=record)))
-    return bundle
-
-
-def test_a_quantized_artifact_is_never_called_the_same_network(quantized: Path) -> None:
-    document = report(quantized)
-    certificates = section(document, "certificates")
-
-    assert document.verdict.startswith(
-        "The one float artifact is the same network as the original, 1 more is quantized,"
-    )
-    assert tile(document, "Parity passed")[0] == "1 of 1"
-    named = {each.title: each for each in every(certificates, Table)}
-    parity = named["Parity with the original model, where it comes closest to its gate"]
-    assert column(parity, "verdict") == ["same network", "as quantized"]
-    (row,) = named["Quantized artifacts"].rows
-    assert [cell.text for cell in row] == ["onnx int8", "w8a8", "1 of 2", "digits, 64 images", "31.5 dB", "20.0 dB"]
-    assert column(named["Operators of onnx int8 in int8 and float"], "why float") == ["–", "grouped"]
-    assert "onnx int8: Few images." in msgspec.json.encode(certificates).decode()
 
 
 def test_memory_is_its_parts(full: Path) -> None:
