@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from edgekit.artifact import OperatorPrecision, QuantRecord
 from edgekit.bench.ceiling import measure_ceiling
-from edgekit.bench.profile import OperatorRow, assess, measure_artifact
+from edgekit.bench.profile_record import OperatorRow, assess, measure_artifact
 from edgekit.bench.profile_bundle import checked
 from edgekit.bundle import Manifest, Member, check_file
 from edgekit.errors import EnvironmentProblemError

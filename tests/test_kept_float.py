@@ -1,7 +1,7 @@
 """What stayed float, why, and what it takes."""
 
 from edgekit.artifact import CalibrationRecord, OperatorPrecision, Parity, QuantRecord
-from edgekit.bench.profile import OperatorRow
+from edgekit.bench.profile_record import OperatorRow
 from edgekit.kept_float import kept_of
 
 
