@@ -81,12 +81,12 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 class WeightsSource(Struct, frozen=True, kw_only=True):
     """Where a model's weights came from.
 
-    `seed` is set for random weights, the other fields for a file; `section` is the dictionary entry they were under,
-    and `notes` tell what loading them settled, such as converted precisions. Weights that came with the network,
-    `model`, have only the SHA-256 over all of its tensors.
+    `seed` is set for random weights, the other fields for a file, the user's or one `shipped` with edgekit; `section`
+    is the dictionary entry they were under, and `notes` tell what loading them settled, such as converted precisions.
+    Weights that came with the network, `model`, have only the SHA-256 over all of its tensors.
     """
 
-    kind: Literal["random", "file", "model"]
+    kind: Literal["random", "file", "model", "shipped"]
     seed: int | None = None
     file_name: str | None = None
     sha256: str | None = None
@@ -102,7 +102,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     weights: str | None
     weights_sha256: str | None
     ema: bool
-    seed: int
+    seed: int | None
     only: tuple[str, ...]
     no_fuse: tuple[str, ...]
 
@@ -216,7 +216,10 @@ class OperatorPrecision(Struct, frozen=True, kw_only=True):
         gate      it makes a squeeze-excitation gate, whose rounding scales whole channels
         recipe    the recipe leaves operators of this kind alone
         asked     it was asked to stay float
+        sensitive with it in int8 the drop in accuracy would not stay inside the budget
         runtime   the quantizer left it, against what was asked
+
+    `alone_db` is the SNR of the outputs with only this operator quantized, where that was measured.
     """
 
     name: str
@@ -225,6 +228,22 @@ class OperatorPrecision(Struct, frozen=True, kw_only=True):
     macs: int
     precision: Literal["int8", "fp32"]
     reason: str = ""
+    alone_db: float | None = None
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """One mix of precisions that was tried for a budget, on so many labelled images that its network had not seen.
+
+    `drop` and `interval`, with 95 % confidence, are points of top-1 against the float file; `decision` compares the
+    interval with the budget.
+    """
+
+    quantized: int
+    images: int
+    top1: float
+    drop: float
+    interval: tuple[float, float]
+    decision: Literal["within", "over", "undecided"]
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True):
@@ -239,7 +258,8 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
     """How an artifact was quantized, and how its outputs compare with the float file's on images it was not made with.
 
     `recipe` is the full name of what was carried out, where the artifact's precision may be an alias such as `int8`.
-    `held_out` compares all outputs of `held_out_images` images at once.
+    `held_out` compares all outputs of `held_out_images` images at once. `trials` are the mixes of precisions that were
+    tried to keep the drop within `max_drop` points, in their order; the last that is within is this artifact.
     """
 
     recipe: str
@@ -249,6 +269,8 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
     held_out: Parity
     floor_db: float
     warnings: tuple[str, ...] = ()
+    max_drop: float | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def quantized(self) -> int:

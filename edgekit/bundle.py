@@ -68,7 +68,12 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything about a bundle; `manifest.json` is exactly this. A network without large kernels has no `pictures`."""
+    """Everything about a bundle; `manifest.json` is exactly this.
+
+    `golden` is the hash of the tensor that the model card's preprocessing made of one fixed image, by
+    `edgekit.data.preprocess`; None where the network does not take one image.
+    `pictures` is None of a network without large kernels.
+    """
 
     schema_version: int
     edgekit_version: str
@@ -78,6 +83,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     weights: WeightsSource
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    golden: str | None
     kernel_policy: str | None
     target: str
     captured: GraphStats
@@ -88,7 +94,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     pictures: FileHash | None
     tools: dict[str, str]
     stages: tuple[Stage, ...]
-    origin: Origin | None = None
+    origin: Origin
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

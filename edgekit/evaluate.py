@@ -16,6 +16,7 @@ from edgekit.bundle import Manifest, Progress
 from edgekit.cache import StageCache, source_hash, stage_key
 from edgekit.data.dataset import Dataset
 from edgekit.data.feed import feed
+from edgekit.data.preprocess import golden
 from edgekit.errors import (
     BudgetError,
     CheckFailedError,
@@ -145,19 +146,14 @@ def check_task(folder: Path, manifest: Manifest, dataset: Dataset) -> int:
     classes = outputs[0][1]
     if not len(dataset):
         raise MisuseError(f"{dataset.name} holds no image, so there is nothing to evaluate.")
-    if not fits(dataset.classes, classes):
+    if dataset.classes and len(dataset.classes) != classes:
         raise MisuseError(
             f"{dataset.name} has {len(dataset.classes)} classes, {folder} tells {classes} apart: a label of one is no "
-            "class of the other. Give images of the classes the network was trained on, in their order; or put them "
-            "into one folder without labels, and the artifacts are compared with the float network alone."
+            "class of the other. Give images of the classes the network was trained on, in their order (an .npz names "
+            "all of them in its array 'classes'); or leave the labels out, and the artifacts are compared with the "
+            "float network alone."
         )
     return classes
-
-
-def fits(names: Sequence[str], classes: int) -> bool:
-    """Whether a data set's classes are a network's: as many, or fewer where they have numbers instead of names."""
-    numbered = tuple(names) == tuple(map(str, range(len(names))))
-    return not names or len(names) == classes or (numbered and len(names) < classes)
 
 
 def check_storage(folder: Path) -> None:
@@ -248,6 +244,7 @@ def describe(subset: Subset) -> Data:
 
 def remarks(manifest: Manifest, subset: Subset, first: Step) -> Iterator[str]:
     """What a reader has to know before believing the figures."""
+    _, _, *size = manifest.inputs[0].shape
     if manifest.weights.kind == "random":
         yield (
             f"The weights are RANDOM (seed {manifest.weights.seed}): accuracies are those of guessing. Agreement and "
@@ -258,6 +255,8 @@ def remarks(manifest: Manifest, subset: Subset, first: Step) -> Iterator[str]:
         yield "The images have no labels: the figures tell agreement with the first step, and nothing about accuracy."
     elif labelled < images:
         yield f"Of {images:,} images {labelled:,} have a label; accuracy is about these."
+    if manifest.golden and manifest.golden != golden(manifest.model.preprocessing, (size[0], size[1])):
+        yield "Images are prepared to other values here than where the bundle was made; is it another Pillow?"
     if first.precision != FLOAT:
         yield f"No step is in float: {first.name}, which the others are compared with, is {first.precision} itself."
 

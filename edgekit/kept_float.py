@@ -45,13 +45,20 @@ class KeptFloat(Struct, frozen=True, kw_only=True):
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """The operators of one quantized artifact that stayed float, the most work first; `timed` says if they were."""
+    """What became of the operators of one quantized artifact.
+
+    Attributes:
+        timed: Whether there are times.
+        kept: Those that stayed float, the longest first, or those with most work.
+        ranking: Those that were quantized alone to see what that costs, the lowest SNR first; empty where none was.
+    """
 
     artifact: str
     quantized: int
     operators: int
     timed: bool
     kept: tuple[KeptFloat, ...]
+    ranking: tuple[OperatorPrecision, ...]
 
 
 def kept_float(folder: Path, manifest: Manifest, formats: Sequence[str], threads: int, *, timed: bool) -> list[Kept]:
@@ -88,12 +95,14 @@ def kept_of(artifact: str, record: QuantRecord, rows: Sequence[OperatorRow]) -> 
     """What stayed float in one artifact, with the times of a profile where there is one."""
     work = max(sum(each.macs for each in record.operators), 1)
     kept = [timed(each, work, rows) for each in record.operators if each.precision == FLOAT]
+    alone = [(each.alone_db, index) for index, each in enumerate(record.operators) if each.alone_db is not None]
     return Kept(
         artifact=artifact,
         quantized=record.quantized,
         operators=len(record.operators),
         timed=bool(rows),
         kept=tuple(sorted(kept, key=lambda each: (-(each.ms or 0.0), -each.macs_share))),
+        ranking=tuple(record.operators[index] for _, index in sorted(alone)),
     )
 
 

@@ -251,24 +251,27 @@ def captured_program(built: Built) -> Program:
 
 
 def set_weights(built: Built, plan: Plan) -> WeightsSource:
-    """Loads the checkpoint of the plan, or draws random weights from its seed, or leaves those of the user's code.
+    """Loads the user's checkpoint or the package's, draws random weights from a seed, or leaves the network its own.
 
     Raises:
         WeightsError: The checkpoint cannot be read, is not this model's, or has changed since the plan was made.
     """
-    if plan.request.weights is not None:
+    if plan.request.weights is not None or plan.shipped is not None:
         fit = partial(fit_backbone, built.original) if plan.request.features else dict
         loaded = load_weights(built.original, weights_file(plan), ema=plan.request.ema, fit=fit)
         if loaded.sha256 != plan.weights_sha256:
-            raise WeightsError(f"{plan.request.weights} was replaced while it was read. Run the command again.")
+            raise WeightsError(
+                f"{plan.request.weights or plan.shipped} was replaced while it was read. Run the command again."
+            )
         settled = settle(plan.source.text, built.original) if plan.source.text in CARDS else ()
-        return structs.replace(loaded, notes=(*loaded.notes, *settled))
-    if plan.source.weights != "seeded":
+        return structs.replace(loaded, kind="shipped" if plan.shipped else "file", notes=(*loaded.notes, *settled))
+    if plan.source.weights in ("own", "fixed"):
         return WeightsSource(kind="model", sha256=hash_state(built.original))
-    source = random_weights(built.original, plan.request.seed)
+    seed = plan.request.seed or 0
+    source = random_weights(built.original, seed)
     spec = TensorSpec(name=INPUT_NAME, shape=statistics_shape(plan.card.input_shape))
     images = np.concatenate([image for (image,) in generate([spec]).values()])
-    measure_batch_norms(built.model, torch.from_numpy(images), plan.request.seed)
+    measure_batch_norms(built.model, torch.from_numpy(images), seed)
     return source
 
 
@@ -278,12 +281,14 @@ def statistics_shape(shape: Shape) -> Shape:
 
 
 def weights_file(plan: Plan) -> Path:
-    """The checkpoint of the plan; one at an address is fetched beside the cache, once.
+    """The checkpoint of the plan: the package's, or the user's; one at an address is fetched beside the cache, once.
 
     Raises:
         OutputError: There is nowhere to keep it.
         WeightsError: It cannot be fetched, or is another file than its SHA-256 says.
     """
+    if plan.shipped is not None:
+        return plan.shipped
     assert plan.request.weights is not None, "asked only for these"  # noqa: S101
     text = str(plan.request.weights)
     if not is_url(text):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
-from edgekit.artifact import Artifact, CaseParity, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
+from edgekit.artifact import Artifact, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
 from edgekit.bench.store import carry_over as carry_runs_over
 from edgekit.bundle import (
     REFERENCE,
@@ -29,7 +29,9 @@ from edgekit.bundle import (
     write_manifest,
 )
 from edgekit.cache import StageCache, stage_key, tool_versions
+from edgekit.candidates import compared, keep
 from edgekit.clock import Clock
+from edgekit.data.preprocess import golden
 from edgekit.errors import (
     BudgetError,
     ConverterError,
@@ -38,7 +40,7 @@ from edgekit.errors import (
 )
 from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
-from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.exporters.base import ExportSpec
 from edgekit.files import hash_files, staging, whole_file
 from edgekit.kernel_file import PICTURES, write_pictures
 from edgekit.kernel_group import FLOAT_BYTES
@@ -115,6 +117,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             weights=record.weights,
             inputs=plan.inputs,
             outputs=record.outputs,
+            golden=golden_hash(plan),
             kernel_policy=plan.kernel_policy,
             target=plan.request.target,
             captured=record.captured,
@@ -131,6 +134,14 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         for carry_over in (carry_runs_over, carry_evaluations_over):
             carry_over(plan.out, folder, {member.artifact.sha256 for member in members})
     return manifest
+
+
+def golden_hash(plan: Plan) -> str | None:
+    """What shows whether other code prepares images as the card says, for a network that takes one RGB image."""
+    shapes = [spec.shape for spec in plan.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
+        return None
+    return golden(plan.card.preprocessing, (shapes[0][2], shapes[0][3]))
 
 
 def inspect(plan: Plan, depth: int, picture: Path | None, progress: Progress) -> "Inspection":
@@ -244,7 +255,7 @@ def quantized_artifacts(
     for exporter, quantizer, recipe in plan.quantizers:
         key = stage_key(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
-            *(plan.request.keep_float, tool_versions(quantizer.packages)),
+            *(plan.request.keep_float, plan.request.max_drop, tool_versions(quantizer.packages)),
         )
         found = clock.recall(f"{exporter.format} {plan.request.recipe}", cache, key, folder, Member)
         if found is None:
@@ -269,7 +280,7 @@ def quantized_artifact(
     Raises:
         ParityError: The float file is not the network, or the quantized one is not any more.
     """
-    from edgekit.quantize import make
+    from edgekit.budget import make_within
     from edgekit.verify import repeatable, verify_file
 
     prepared = network.get()
@@ -277,7 +288,8 @@ def quantized_artifact(
         exact = write_artifact(plan, exporter, Path(scratch), clock, prepared, None)
         source, target = (place / exact.artifact.files[0].name for place in (Path(scratch), folder))
         with clock.stage(f"quantize {exporter.format}"):
-            made = make(source, target, quantizer, recipe, material, plan.request.keep_float)
+            request = plan.request
+            made = make_within(source, target, quantizer, recipe, material, request.keep_float, request.max_drop)
     with clock.stage(f"verify {exporter.format} {plan.request.precision}"):
         cases = repeatable(verify_file(exporter.runtime, target, prepared.reference))
     nonfinite = sum(case.parity.nonfinite for case in cases)
@@ -369,29 +381,4 @@ def write_artifact(
         kernels=lowered.choices,
         program=stats(lowered.program),
         parity=checked[kept],
-    )
-
-
-def compared(candidates: Sequence[Candidate], checked: Sequence[tuple[CaseParity, ...]], kept: int) -> tuple[str, ...]:
-    """How the candidates compare, where there was a choice: the SNR of each, and which one was kept."""
-    from edgekit.verify import tightest
-
-    if len(candidates) == 1:
-        return ()
-    figures = (
-        f"{each.label} {tightest(cases).parity.snr_db:.1f} dB" for each, cases in zip(candidates, checked, strict=True)
-    )
-    return (f"{', '.join(figures)}: {candidates[kept].label} kept",)
-
-
-def keep(
-    chosen: Candidate, candidates: Sequence[Candidate], folder: Path, stem: str, exporter: Exporter
-) -> tuple[Path, ...]:
-    """Gives the chosen candidate's files the artifact's name and removes the others."""
-    for candidate in candidates:
-        if candidate is not chosen:
-            for file in candidate.files:
-                file.unlink()
-    return tuple(
-        file.rename(folder / f"{stem}{suffix}") for file, suffix in zip(chosen.files, exporter.suffixes, strict=True)
     )

@@ -18,6 +18,7 @@ from edgekit.intake import resolve
 from edgekit.intake.fetch import check_address, check_hash, is_url
 from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
+from edgekit.models.shipped import weights_path
 from edgekit.quant import QUANTIZERS, Quantizer
 from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
 from edgekit.quant.recipe import check as check_recipe
@@ -49,7 +50,7 @@ class Request:
     weights: Path | str | None = None
     sha256: str | None = None
     ema: bool = False
-    seed: int = 0
+    seed: int | None = None
     out: Path | None = None
     trust: bool = False
     only: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Request:
     data: str | None = None
     calibration: int = 128
     keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Plan:
 
     Attributes:
         source: Where the network comes from.
+        shipped: The package's own weights, where they are used.
         network_key: Cache key of the network: captured, materialised, with its reference outputs. None until the
             network is captured, where only its fingerprint can tell what it is.
         artifact_keys: Cache key of each artifact, by format; empty as long.
@@ -78,6 +81,7 @@ class Plan:
     card: ModelCard
     inputs: tuple[TensorSpec, ...]
     kernel_policy: str | None
+    shipped: Path | None
     weights_sha256: str | None
     exporters: tuple[Exporter, ...]
     out: Path
@@ -180,14 +184,16 @@ def make_plan(request: Request) -> Plan:
     exporters = choose_exporters(request)
     check_quantizing(request, exporters)
     parse_overrides(request.lowering)
-    weights_sha256 = settle_weights(request)
+    shipped = shipped_weights(request, source)
+    weights_sha256 = hash_weights(shipped) if shipped else settle_weights(request)
     if request.weights and source.weights == "fixed":
         raise WeightsError(f"{source.text} brings its own weights, which --weights cannot replace. Leave it out.")
     if request.ema and request.weights is None:
         raise MisuseError("--ema chooses a section of a checkpoint; give the checkpoint with --weights.")
     weights: dict[str, object] = {"sha256": weights_sha256, "ema": request.ema}
-    if request.weights is None:
-        weights = {"seed": request.seed} if source.weights == "seeded" else {"model": source.text}
+    if request.weights is None and shipped is None:
+        own = source.weights in ("own", "fixed")
+        weights = {"model": source.text} if own else {"seed": request.seed or 0}
     metadata = describe(source.text, model, inputs, policy, weights, request.precision)
     tools = tool_versions((*_NETWORK_PACKAGES, *(name for entry in exporters for name in entry.packages)))
     if request.recipe != DEFAULT_RECIPE:
@@ -199,6 +205,7 @@ def make_plan(request: Request) -> Plan:
         card=model,
         inputs=inputs,
         kernel_policy=policy,
+        shipped=shipped,
         weights_sha256=weights_sha256,
         exporters=exporters,
         out=request.out or default_out(request, model.name, inputs[0].shape, policy),
@@ -252,8 +259,8 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
         MissingExtraError: A quantizer is not installed.
     """
     if check_recipe(request.recipe) == DEFAULT_RECIPE:
-        if request.data is not None or request.keep_float:
-            raise MisuseError("--data and --float are for quantizing. Ask for that with --int8 or --recipe.")
+        if request.data is not None or request.keep_float or request.max_drop is not None:
+            raise MisuseError("--data, --float and --max-drop are for quantizing. Ask with --int8 or --recipe.")
         return
     if request.data is None:
         raise MisuseError(
@@ -291,6 +298,12 @@ def settle_weights(request: Request) -> str | None:
     if request.sha256 and found != check_hash(str(request.weights), request.sha256):
         raise WeightsError(f"{request.weights} has SHA-256 {found}, not {request.sha256}. It is another file.")
     return found
+
+
+def shipped_weights(request: Request, source: Source) -> Path | None:
+    """The package's own weights of a model that has some, unless others or random ones are asked for."""
+    others = request.weights is not None or request.sha256 is not None or request.seed is not None
+    return None if others or source.weights != "shipped" else weights_path(source.text)
 
 
 def hash_weights(path: Path) -> str:

@@ -40,6 +40,9 @@ DEFAULT_IMAGES = 128
 HELD_OUT = 64
 """How many images outputs are compared on, where there are as many besides the calibration images."""
 
+LABELLED = 2000
+"""How many images right answers are counted on, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -48,6 +51,7 @@ class Material:
     Attributes:
         calibration: Their set, and which of them.
         held_out: Likewise; none of them is calibrated with.
+        labelled: Likewise, for counting right answers; more of them.
         warnings: What is odd about the calibration images.
     """
 
@@ -55,6 +59,7 @@ class Material:
     preprocessing: Preprocessing
     calibration: tuple[Dataset, tuple[int, ...]]
     held_out: tuple[Dataset, tuple[int, ...]]
+    labelled: tuple[Dataset, tuple[int, ...]]
     warnings: tuple[str, ...] = ()
 
     def calibrating(self) -> Iterator[Feed]:
@@ -64,6 +69,13 @@ class Material:
     def comparing(self) -> Iterator[Feed]:
         """The held-out inputs, one at a time."""
         return self._feeds(self.held_out)
+
+    def answering(self) -> Iterator[tuple[Feed, int]]:
+        """Held-out inputs and the class of each, one at a time; images without a label are left out."""
+        dataset, indices = self.labelled
+        known = [(index, label) for index in indices if (label := dataset.label(index)) is not None]
+        inputs = self._feeds((dataset, tuple(index for index, _ in known)))
+        yield from zip(inputs, (label for _, label in known), strict=True)
 
     def _feeds(self, chosen: tuple[Dataset, tuple[int, ...]]) -> Iterator[Feed]:
         dataset, indices = chosen
@@ -81,7 +93,7 @@ class Material:
     @property
     def identity(self) -> tuple[object, ...]:
         """What decides every image, for a cache key."""
-        sets = tuple((dataset.digest, indices) for dataset, indices in (self.calibration, self.held_out))
+        sets = tuple((dataset.digest, indices) for dataset, indices in (self.calibration, self.held_out, self.labelled))
         return (*sets, self.preprocessing, self.source)
 
 
@@ -115,6 +127,7 @@ def gather(spec: str, preprocessing: Preprocessing, inputs: Sequence[TensorSpec]
         preprocessing=preprocessing,
         calibration=(train, chosen),
         held_out=(test, spread(rest, HELD_OUT)),
+        labelled=(test, spread(rest, LABELLED)),
         warnings=lint(train, chosen, preprocessing),
     )
 
@@ -162,19 +175,53 @@ def make(
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
-    module = quantizer.load()
-    layers = module.layers(source)
+    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The layers of a file, and the reason of each that stays float."""
+
+    layers: tuple[Layer, ...]
+    why: Mapping[str, str]
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the layers to quantize."""
+        return tuple(layer.name for layer in self.layers if layer.name not in self.why)
+
+
+def choose(source: Path, quantizer: Quantizer, recipe: Recipe, keep: Sequence[str] = ()) -> Choice:
+    """Which layers of a float file to quantize, by structure and by what is asked.
+
+    Raises:
+        MisuseError: There is none, or a pattern matches none.
+    """
+    layers = quantizer.load().layers(source)
     graph = read_graph(quantizer.runtime, source)
     why = reasons(layers, graph, quantizer.kinds(recipe.method), matching(layers, keep))
-    chosen = frozenset(layer.name for layer in layers) - frozenset(why)
-    if not chosen:
+    choice = Choice(layers, why)
+    if not choice.chosen:
         raise MisuseError(
             f"There is nothing in {source.name} that recipe {recipe.name} quantizes: of its {len(layers)} layers "
             f"{summary(why)}."
         )
-    job = Job(recipe, chosen, material.calibrating, len(material.calibration[1]))
+    return choice
+
+
+def carry_out(
+    source: Path, target: Path, quantizer: Quantizer, recipe: Recipe, material: Material, choice: Choice
+) -> Made:
+    """Quantizes what was chosen, and compares the result with the float file.
+
+    Raises:
+        ConverterError: The quantizer failed.
+        ParityError: The outputs are not the network's any more; the file is removed.
+    """
+    module = quantizer.load()
+    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]))
     files = module.quantize(source, job, target)
-    operators = describe(layers, why, module.quantized(target))
+    operators = describe(choice.layers, choice.why, module.quantized(target))
     try:
         held_out = compare(quantizer.runtime, source, target, material)
         check(target.name, held_out, operators)

@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 
 from edgekit.artifact import Preprocessing, QuantRecord, TensorSpec
+from edgekit.budget import make_within
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
 from edgekit.files import output_errors
 from edgekit.quant import QUANTIZERS, Quantizer
 from edgekit.quant.recipe import DEFAULT_RECIPE
-from edgekit.quantize import gather, make
+from edgekit.quantize import gather
 from edgekit.quiet import silenced
 from edgekit.runners import load
 
@@ -27,7 +28,8 @@ class Wish:
     data: str
     recipe: str
     calibration: int
-    keep: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
         MisuseError: The file, the recipe or the images do not fit.
         ArtifactError: Its runtime does not load the file.
         ParityError: The outputs are not the network's any more; nothing is written.
+        BudgetError: No mix of precisions keeps the drop in accuracy inside the budget; nothing is written.
         OutputError: There is no room, or no permission.
     """
     quantizer = quantizer_of(path)
@@ -84,7 +87,8 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
     material = gather(wish.data, stated or fallback, inputs, wish.calibration)
     with output_errors(target.parent, "choose another place with -o"), tempfile.TemporaryDirectory() as folder:
         with silenced():
-            made = make(path, Path(folder) / target.name, quantizer, recipe, material, wish.keep)
+            place = Path(folder) / target.name
+            made = make_within(path, place, quantizer, recipe, material, wish.keep, wish.max_drop)
         files = tuple(Path(shutil.move(file, target.parent / file.name)) for file in made.files)
     return QuantizedFile(files, made.record, stated is None)
 

@@ -77,11 +77,9 @@ class Rebuilt:
         """What to ask for to get the network.
 
         Raises:
-            MisuseError: The manifest does not tell, or the answer is code that nobody has agreed to run.
+            MisuseError: It is code that nobody has agreed to run again.
         """
         origin, manifest = self._manifest.origin, self._manifest
-        if origin is None:
-            raise MisuseError("The bundle does not tell what its network was made from.")
         if not self._trust and runs_user_code(origin.model):
             raise MisuseError(f"{origin.model} is code, which eval runs with --trust only.")
         return Request(
@@ -92,7 +90,7 @@ class Rebuilt:
             features=origin.features,
             kernel_policy=manifest.kernel_policy,
             weights=origin.weights,
-            sha256=origin.weights_sha256,
+            sha256=origin.weights_sha256 if origin.weights else None,  # shipped ones are not asked for
             ema=origin.ema,
             seed=origin.seed,
             trust=self._trust,

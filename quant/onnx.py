@@ -8,11 +8,15 @@ What has to be so, found by measuring; each has a test:
    and then refuses its own graph.
 3. No product with a matrix per channel: per-channel scales of it are refused when it runs.
 
+4. An activation that only clips is taken into the range of the layer before it, which then has no value to spare for
+   what is clipped; left to itself it would be computed between two roundings.
+
 Weights are symmetric with one scale per output channel. A weight-only file is written here: `DequantizeLinear` on
 int8 constants, which ONNX Runtime folds away when it loads.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ MODULE_KEY = "edgekit.module"
 
 _DEQUANTIZE = "DequantizeLinear"
 _INTEGER = frozenset({"MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm"})
+_CLIPPING = ("Relu", "Clip")
 _SUFFIXES = ("_quant", "_MatMul")
 """What the quantizers append to the names of nodes that they replace, the last first."""
 
@@ -103,9 +108,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: Iterator[Feed]) -> None:
         self._feeds = feeds
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        feed = next(self._feeds, None)
-        return None if feed is None else dict(feed)
+    def get_next(self) -> dict[str, NDArray[np.float32]]:
+        return dict(next(self._feeds, {}))  # empty at the end
 
 
 def _static(model: ModelProto, names: list[str], job: Job) -> ModelProto:
@@ -117,13 +121,20 @@ def _static(model: ModelProto, names: list[str], job: Job) -> ModelProto:
             written,
             _Reader(job.calibration()),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            op_types_to_quantize=["Conv", "Gemm", "MatMul", *_CLIPPING],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=names,
+            nodes_to_quantize=[*names, *_clipping_after(model, names)],
         )
         return onnx.load(written)
+
+
+def _clipping_after(model: ModelProto, names: list[str]) -> list[str]:
+    """The activations that only clip what one of these layers gives: its range is measured behind them, and they go."""
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    given = {node.output[0] for node in model.graph.node if node.name in names and readers[node.output[0]] == 1}
+    return [node.name for node in model.graph.node if node.op_type in _CLIPPING and node.input[0] in given]
 
 
 def _dynamic(model: ModelProto, names: list[str]) -> ModelProto:

@@ -91,7 +91,7 @@ def _number(model: Any) -> None:
 
 
 def _static(model: Any, job: Job) -> Any:
-    nncf = _nncf()
+    nncf = import_nncf()
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     inputs = [port.get_any_name() for port in model.inputs]
@@ -110,7 +110,7 @@ def _static(model: Any, job: Job) -> Any:
 
 
 def _weights_only(model: Any, job: Job) -> Any:
-    nncf = _nncf()
+    nncf = import_nncf()
     return nncf.compress_weights(
         model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=_all_but(nncf, model, job.chosen)
     )
@@ -126,7 +126,7 @@ def _all_but(nncf: Any, model: Any, chosen: frozenset[str]) -> Any:
     return nncf.IgnoredScope(names=names, validate=False)
 
 
-def _nncf() -> Any:
+def import_nncf() -> Any:
     """NNCF, imported so that it has nothing to report with."""
     if "nncf" not in sys.modules:
         with _hidden(_TELEMETRY):

@@ -1,5 +1,7 @@
 """What stayed float, why, and what it takes."""
 
+from msgspec import structs
+
 from edgekit.artifact import CalibrationRecord, OperatorPrecision, Parity, QuantRecord
 from edgekit.bench.profile_record import OperatorRow
 from edgekit.kept_float import kept_of
@@ -41,6 +43,16 @@ def test_the_most_work_comes_first_where_nothing_was_timed() -> None:
         ("conv_1", "grouped", 0.1, None),
         ("conv_3", "asked", 0.1, None),
     ]
+
+
+def test_operators_are_ranked_by_what_each_costs_alone() -> None:
+    measured = [
+        structs.replace(each, alone_db=db) for each, db in zip(RECORD.operators, (40.0, 5.0, 12.0), strict=False)
+    ]
+    record = structs.replace(RECORD, operators=(*measured, RECORD.operators[3]))
+
+    assert [each.name for each in kept_of("net.int8.onnx", record, ()).ranking] == ["conv_1", "conv_2", "conv_0"]
+    assert kept_of("net.int8.onnx", RECORD, ()).ranking == ()
 
 
 def test_times_are_found_by_node_and_else_by_module() -> None:

@@ -34,7 +34,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "macs": frozenset(),
         "numerics": frozenset(),
         "quiet": frozenset(),
+        "user_code": frozenset(),
         "program": frozenset({"macs"}),
+        "user_module": frozenset({"user_code"}),
         "memory": frozenset({"program"}),
         "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
@@ -42,13 +44,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pictures": frozenset({"inspection", "kernel_file", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
-        "data": frozenset({"files"}),
+        "data": frozenset({"user_module", "user_code"}),
         "cache": frozenset({"files"}),
         "clock": frozenset({"bundle", "cache", "quiet"}),
         "flatbuffer": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
-        "intake": frozenset({"archive", "files", "inputs", "models", "numerics"}),
+        "intake": frozenset({"archive", "files", "inputs", "models", "numerics", "user_code", "user_module"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
         "exporters": frozenset({"flatbuffer", "program", "standalone"}),
@@ -71,12 +73,24 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
         "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
-        "quantize_file": frozenset({"cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "budget": frozenset({"evaluation", "quant", "quantize", "runners"}),
+        "quantize_file": frozenset({"budget", "cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "candidates": frozenset({"exporters", "verify"}),
         "pipeline": frozenset(
             {
-                *("bench", "bundle", "cache", "clock", "evaluation", "exporters", "files", "inspection"),
-                *("kernel_file", "kernel_group", "network", "pictures", "plan", "program", "quant", "quantize"),
-                *("reference_file", "tuning", "verify"),
+                *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
+                *(
+                    "files",
+                    "inspection",
+                    "kernel_file",
+                    "kernel_group",
+                    "network",
+                    "pictures",
+                    "plan",
+                    "program",
+                    "quant",
+                ),
+                *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -237,7 +251,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
+        *("budget", "fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 

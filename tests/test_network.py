@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekit.artifact import Shape, TensorSpec, WeightsSource
@@ -16,6 +16,7 @@ from edgekit.inputs import generate
 from edgekit.models.build import build
 from edgekit.models.features import build as build_features
 from edgekit.models.features import from_classifier
+from edgekit.models.shipped import weights_path
 from edgekit.models.weights import random_weights
 from edgekit.network import Network, numpy_forward, prepare, rewrite, set_weights, statistics_shape
 from edgekit.passes.base import Log
@@ -164,6 +165,28 @@ def test_a_backbone_refuses_the_checkpoint_of_another_network(tmp_path: Path) ->
     plan = make_plan(Request("parcnetv2_xt", formats=("onnx",), shape=SMALL, features=True, weights=path))
     with pytest.raises(WeightsError, match=r"weights\.safetensors does not fit the model"):
         set_weights(plan.source.build(SMALL), plan)
+
+
+@pytest.mark.parametrize("features", [False, True], ids=["classifier", "backbone"])
+@pytest.mark.parametrize("name", ["parcnetv2_pico_digits", "parnet_pico_patterns"])
+def test_a_demo_model_takes_the_weights_it_comes_with(name: str, features: bool) -> None:
+    plan = make_plan(Request(name, formats=("onnx",), features=features))
+    built = plan.source.build()
+
+    source = set_weights(built, plan)
+
+    assert (source.kind, source.file_name, source.sha256) == ("shipped", f"{name}.safetensors", plan.weights_sha256)
+    stored = load_file(weights_path(name))
+    loaded = built.model.state_dict()
+    assert "streams.0.0.block.rbr_dense.conv.weight" in loaded or "stages.0.0.mlp.fc1.weight" in loaded
+    assert all(loaded[key].equal(value.float()) for key, value in stored.items() if key in loaded)
+    assert any("float16 to torch.float32" in note for note in source.notes)
+
+
+def test_a_demo_model_takes_random_weights_when_a_seed_is_given() -> None:
+    plan = make_plan(Request("parnet_pico_digits", formats=("onnx",), seed=0))
+    source = set_weights(plan.source.build(), plan)
+    assert (source.kind, source.seed, plan.weights_sha256) == ("random", 0, None)
 
 
 def test_random_weights_do_not_depend_on_the_size_asked_for() -> None:

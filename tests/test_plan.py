@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from edgekit.artifact import TensorSpec
 from edgekit.errors import MisuseError, UnknownNameError, WeightsError
+from edgekit.files import sha256
+from edgekit.models.shipped import weights_path
 from edgekit.plan import Request, hash_weights, inputs_text, make_plan
 from edgekit.targets.board import board_names, load_board
 
@@ -150,6 +152,18 @@ def test_another_network_has_another_key(checkpoint: Path) -> None:
     assert len({artifact for _, artifact in found}) == len(found)
 
 
+def test_the_weights_a_demo_model_comes_with_are_its_own_network(checkpoint: Path) -> None:
+    demo: dict[str, Any] = {"model": "parnet_pico_digits"}
+    other = {"model": "parnet_pico_patterns"}
+    found = [keys({**demo, **changed}, checkpoint) for changed in ({}, {"seed": 0}, {"weights": "checkpoint"}, other)]
+
+    assert len({network for network, _ in found}) == 4
+    plan = make_plan(Request("parnet_pico_digits", formats=("onnx",)))
+    path = weights_path("parnet_pico_digits")
+    assert plan.shipped == path
+    assert json.loads(plan.metadata["edgekit.weights"])["sha256"] == plan.weights_sha256 == sha256(path)
+
+
 @pytest.mark.parametrize("changed", SAME_NETWORK, ids=lambda changed: ", ".join(changed) or "again")
 def test_the_same_network_has_the_same_key(changed: dict[str, Any], checkpoint: Path) -> None:
     assert keys(changed, checkpoint) == keys({}, checkpoint)
@@ -219,7 +233,7 @@ def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatc
         ({"formats": ("onnx", "nnapi")}, UnknownNameError, r"no format named 'nnapi'"),
         ({"recipe": "int9"}, MisuseError, r"no recipe 'int9': it begins with 'int9'"),
         ({"recipe": "int8"}, MisuseError, r"'int8' needs images: .* Give them with --data: a folder"),
-        ({"data": "digits"}, MisuseError, r"--data and --float are for quantizing"),
+        ({"data": "digits"}, MisuseError, r"--data, --float and --max-drop are for quantizing"),
         (
             {"recipe": "int8", "data": "digits", "formats": ("pt2", "ncnn")},
             MisuseError,

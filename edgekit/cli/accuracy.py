@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -46,15 +47,28 @@ def print_evaluation(outcome: Outcome, latency: Mapping[str, str], kept: Sequenc
         if step.per_class:
             printer.print(styled(f"\nClasses in {step.name}", "bold"), soft_wrap=True)
             printer.print(class_table(step))
-    for each in (one for one in kept if one.kept):
-        whole = f"{each.operators - each.quantized} of {each.operators}"
-        printer.print(styled(f"\nStill float in {each.artifact}: {whole} operators", "bold"), soft_wrap=True)
-        printer.print(kept_table(each))
+    for each in kept:
+        print_operators(printer, each)
     printer.print()
     for problem in outcome.problems:
         printer.print(styled(f"{problem.artifact}: ", "red"), str(problem.error), sep="", soft_wrap=True)
     printer.print(f"Images: {images_text(evaluation)}", soft_wrap=True)
     printer.print(f"Stored: {place}", soft_wrap=True)
+
+
+def print_operators(printer: Console, found: Kept) -> None:
+    """Prints what stayed float in an artifact, and which of its operators int8 costs most."""
+    if found.kept:
+        whole = f"{found.operators - found.quantized} of {found.operators}"
+        printer.print(styled(f"\nStill float in {found.artifact}: {whole} operators", "bold"), soft_wrap=True)
+        printer.print(kept_table(found))
+    if found.ranking:
+        printer.print(styled(f"\nOperators of {found.artifact}, each quantized alone", "bold"), soft_wrap=True)
+        listing = table("", "operator", "kind", ">SNR", "precision", "reason")
+        for each in found.ranking[:SHOWN_OPERATORS]:
+            cells = (each.module or each.name, each.kind, snr_text(each.alone_db), each.precision, each.reason)
+            listing.add_row(*cells)
+        printer.print(listing)
 
 
 def waterfall_table(evaluation: Evaluation, latency: Mapping[str, str], *, wide: bool) -> Table:

@@ -186,7 +186,16 @@ def show_network(name: str, found: "Inspection") -> None:
 
 def show_bundle(manifest: "Manifest") -> None:
     """Prints where a bundle came from, its artifacts and its certificates."""
-    from edgekit.cli.output import WIDE, certificate_table, console, count, parity_table, table, weights_text
+    from edgekit.cli.output import (
+        WIDE,
+        certificate_table,
+        console,
+        count,
+        parity_table,
+        reasons_table,
+        table,
+        weights_text,
+    )
     from edgekit.models.cards import text
 
     printer = console()
@@ -214,3 +223,6 @@ def show_bundle(manifest: "Manifest") -> None:
         printer.print(certificate_table(f"Lowering for {member.artifact.runtime}", member.lowering))
         for note in member.artifact.notes:
             printer.print(f"- {note}")
+        if member.quantization is not None:
+            printer.print()
+            printer.print(reasons_table(member.quantization))

@@ -196,7 +196,7 @@ class NetworkOptions(TypedDict):
     no_fuse: tuple[str, ...]
     only: tuple[str, ...]
     ema: bool
-    seed: int
+    seed: int | None
 
 
 class ExportOptions(NetworkOptions):
@@ -206,6 +206,7 @@ class ExportOptions(NetworkOptions):
     data: str | None
     calibration: int
     keep_float: tuple[str, ...]
+    max_drop: float | None
 
 
 def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,6 +229,12 @@ def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How many images ranges are measured on.",
         ),
         click.option("--float", "keep_float", metavar="PATTERN", multiple=True, help="Modules that stay float."),
+        click.option(
+            "--max-drop",
+            metavar="POINTS",
+            type=click.FloatRange(0.0, 100.0),
+            help="Most points of top-1 that may be lost: operators go back to float until it is kept.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -268,9 +275,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed",
             type=click.IntRange(0, MAX_SEED),
-            default=0,
-            show_default=True,
-            help="Seed of random weights.",
+            help="Seed of random weights, 0 unless given; given, a model with trained ones gets random ones too.",
         ),
     )
     for option in reversed(options):

@@ -93,7 +93,8 @@ def weights_text(weights: WeightsSource) -> str:
         return f"those the model came with (sha256 {(weights.sha256 or '')[:12]}…)"
     section = f", section {weights.section}" if weights.section else ""
     notes = "".join(f"; {note}" for note in weights.notes)
-    return f"{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section}){notes}"
+    shipped = "trained ones that come with edgekit: " if weights.kind == "shipped" else ""
+    return f"{shipped}{weights.file_name} (sha256 {(weights.sha256 or '')[:12]}…{section}){notes}"
 
 
 def stats_text(before: GraphStats, after: GraphStats) -> str:

@@ -144,9 +144,14 @@ def listing(found: "ArtifactProfile", by: str, depth: int, top: int) -> "Table":
         made.add_row(*cells(row, whole))
     if len(shown) < len(rows):
         rest = sum(row.ms for row in rows[top:])
-        made.add_row(f"({len(rows) - top} more)", *("" for _ in more), f"{rest:.2f}", f"{rest / whole:.1%}")
-    made.add_row(OUTSIDE, *("" for _ in more), f"{found.outside_ms:.2f}", f"{found.outside_ms / whole:.1%}")
+        made.add_row(f"({len(rows) - top} more)", *("" for _ in more), f"{rest:.2f}", share(rest, whole))
+    made.add_row(OUTSIDE, *("" for _ in more), f"{found.outside_ms:.2f}", share(found.outside_ms, whole))
     return made
+
+
+def share(part: float, whole: float) -> str:
+    """A part of the time; nothing where all of it is below the clock's resolution."""
+    return f"{part / whole:.1%}" if whole else ""
 
 
 def cells(row: "OperatorRow | SumRow", whole: float) -> tuple[str, ...]:
@@ -159,7 +164,7 @@ def cells(row: "OperatorRow | SumRow", whole: float) -> tuple[str, ...]:
         row.name,
         *about,
         f"{row.ms:.2f}" if row.ms >= LEAST_MS or not row.ms else f"<{LEAST_MS}",
-        f"{row.ms / whole:.1%}",
+        share(row.ms, whole),
         count(row.macs) if row.macs else "",
         f"{1e-6 * row.macs / row.ms:.1f}" if row.macs and row.ms >= LEAST_MS else "",
         f"{row.fastest_ms / row.ms:.0%}" if row.ms >= LEAST_MS else "",

@@ -25,6 +25,7 @@ def quantize(
     data: str | None,
     calibration: int,
     keep_float: tuple[str, ...],
+    max_drop: float | None,
     out: Path | None,
     no_cache: bool,
     as_json: bool,
@@ -52,11 +53,12 @@ def quantize(
             data=data,
             calibration=calibration,
             keep_float=keep_float,
+            max_drop=max_drop,
             out=out or what,
         )
         export_again(wanted, as_json=as_json, no_cache=no_cache)
     else:
-        of_file(what, Wish(data, asked, calibration, keep_float), out, as_json=as_json)
+        of_file(what, Wish(data, asked, calibration, keep_float, max_drop), out, as_json=as_json)
 
 
 def request_of_bundle(folder: Path) -> "Request":

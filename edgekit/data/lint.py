@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.artifact import Preprocessing
 from edgekit.data.dataset import Dataset
@@ -19,6 +20,9 @@ _DARK = 8
 
 _CLEAR = 4.0
 """Difference of red and blue, in 8-bit steps, from which an order of channels shows."""
+
+_ERRORS = 3.0
+"""How many standard errors of its mean it has to be."""
 
 
 def lint(dataset: Dataset, indices: Sequence[int], preprocessing: Preprocessing) -> tuple[str, ...]:
@@ -49,7 +53,7 @@ def lint(dataset: Dataset, indices: Sequence[int], preprocessing: Preprocessing)
             f"No pixel of the calibration images is above {brightest} of 255. Were values from 0 to 1 stored as whole "
             "numbers? Store 0 to 255."
         )
-    elif _looks_reversed(np.mean(means, axis=0), preprocessing):
+    elif _looks_reversed(means, preprocessing):
         found.append(
             "The calibration images are bluer than the images the network was trained on are red. Are their channels "
             "in the order BGR? edgekit takes RGB, and turns them round where the model card says so."
@@ -57,8 +61,10 @@ def lint(dataset: Dataset, indices: Sequence[int], preprocessing: Preprocessing)
     return tuple(found)
 
 
-def _looks_reversed(mean: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", preprocessing: Preprocessing) -> bool:
-    """Whether red and blue differ, clearly and the other way than in the card's mean."""
+def _looks_reversed(means: Sequence[NDArray[np.float64]], preprocessing: Preprocessing) -> bool:
+    """Whether red and blue differ, beyond what these few images leave to chance, the other way than in the card."""
     red, _, blue = preprocessing.mean if preprocessing.channel_order == "RGB" else preprocessing.mean[::-1]
-    expected, found = 255 * (red - blue), float(mean[0] - mean[2])
-    return abs(expected) > _CLEAR and abs(found) > _CLEAR and expected * found < 0
+    expected = 255 * (red - blue)
+    differences = np.asarray([mean[0] - mean[2] for mean in means])
+    found, error = float(differences.mean()), float(differences.std()) / len(means) ** 0.5
+    return abs(expected) > _CLEAR and abs(found) > max(_CLEAR, _ERRORS * error) and expected * found < 0

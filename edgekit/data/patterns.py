@@ -60,6 +60,9 @@ class Grid:
 
 GRID = Grid(*(axis.astype(np.float64) for axis in np.meshgrid(np.arange(SIDE), np.arange(SIDE))))
 
+EASY_GROUND = 0.35
+"""Grey of the background where nothing makes an image hard."""
+
 HALF = math.sqrt(0.5)
 """Sine and cosine of 45 degrees."""
 
@@ -70,6 +73,7 @@ class Patterns:
     Args:
         split: No image is in both.
         count: How many.
+        hardness: Share that is kept of noise, clutter and bad light; below 1 to begin a training with.
 
     Raises:
         DataError: A number that cannot be indexed.
@@ -78,21 +82,21 @@ class Patterns:
     name = "patterns"
     classes = CLASSES
 
-    def __init__(self, split: Split, count: int = COUNT) -> None:
+    def __init__(self, split: Split, count: int = COUNT, hardness: float = 1.0) -> None:
         if not 1 <= count <= MOST:
             raise DataError(f"patterns:{count} is out of range. Give 1 to {MOST:,} images.")
         self._split: Split = split
-        self._count = count
+        self._count, self._hardness = count, hardness
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"patterns {VERSION} {self._split} {self._count}".encode()).hexdigest()
+        return hashlib.sha256(f"patterns {VERSION} {self._split} {self._count} {self._hardness}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return self._count
 
     def image(self, index: int) -> Pixels:
-        return draw_image(Draw(self._split, check_index(index, self._count)), self.label(index))
+        return draw_image(Draw(self._split, check_index(index, self._count)), self.label(index), self._hardness)
 
     def label(self, index: int) -> int:
         # Every twenty images have every class once, and no stride through them meets one class only.
@@ -113,14 +117,15 @@ def check_index(index: int, count: int) -> int:
     return index
 
 
-def draw_image(draw: Draw, label: int) -> Pixels:
+def draw_image(draw: Draw, label: int, hardness: float) -> Pixels:
     """One image of a class."""
-    ground = background(draw)
+    ease = 1 - hardness
+    ground = ease * EASY_GROUND + hardness * background(draw)
     ink = pattern(draw, CLASSES[label])[:, :, None]
-    light = draw.between(0.25, 1.0) * contrast_colour(draw, ground[SIDE // 2, SIDE // 2])
+    light = (ease + hardness * draw.between(0.35, 1.0)) * contrast_colour(draw, ground[SIDE // 2, SIDE // 2])
     scene = ground + ink * light
-    noise = draw.between(0.05, 0.35) * (draw.array(SIDE, SIDE, 3) + draw.array(SIDE, SIDE, 3) - 1)
-    return np.floor(np.clip(scene + noise, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    noise = draw.between(0.05, 0.3) * (draw.array(SIDE, SIDE, 3) + draw.array(SIDE, SIDE, 3) - 1)
+    return np.floor(np.clip(scene + hardness * noise, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
 
 
 def background(draw: Draw) -> NDArray[np.float64]:

@@ -47,9 +47,19 @@ def open_dataset(spec: str, split: Split = "test") -> Dataset:
     path = Path(spec)
     if spec.lower().endswith(".npz"):
         return Archive(existing(path))
-    if path.is_dir():
+    if spec and path.is_dir():
         return ImageFolder(path)
+    place, colon, attribute = spec.rpartition(":")
+    if colon and all(part.isidentifier() for part in attribute.split(".")) and is_place(place):
+        from edgekit.data.user import open_user_data
+
+        return open_user_data(spec, place, attribute)
     raise unknown(spec, path)
+
+
+def is_place(text: str) -> bool:
+    """Whether this can be a Python file or the name of a module."""
+    return text.endswith(".py") or all(part.isidentifier() for part in text.split("."))
 
 
 def image_count(spec: str, number: str) -> int:

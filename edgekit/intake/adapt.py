@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgekit.artifact import TensorSpec
 from edgekit.errors import ModelError
 from edgekit.intake.source import Built
-from edgekit.intake.user_code import run_user_code
+from edgekit.user_code import run_user_code
 
 Path = tuple[Any, ...]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from edgekit.intake.user_code import described, frame_text, user_frame
+from edgekit.user_code import described, frame_text, user_frame
 
 RANDOM = ("rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "rand_like", "randn_like")
 

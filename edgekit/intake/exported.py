@@ -20,8 +20,8 @@ from edgekit.files import sha256
 from edgekit.intake.adapt import adapt
 from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
-from edgekit.intake.user_code import described
 from edgekit.intake.zoo import no_kernel_policy
+from edgekit.user_code import described
 
 logger = logging.getLogger(__name__)
 

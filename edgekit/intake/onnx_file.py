@@ -14,7 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx.inliner import inline_local_functions
 
 from edgekit.errors import ModelError
-from edgekit.intake.user_code import described
+from edgekit.user_code import described
 
 OLDEST_OPSET = 9
 

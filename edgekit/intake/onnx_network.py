@@ -19,7 +19,7 @@ from edgekit.errors import ModelError
 from edgekit.intake.onnx_call import Call, Operator, Values
 from edgekit.intake.onnx_file import OnnxGraph, Step
 from edgekit.intake.onnx_shapes import FROM_SHAPES_ALONE
-from edgekit.intake.user_code import described
+from edgekit.user_code import described
 
 KNOWN_LIMIT = 1 << 16
 """Values are handed to operators as numbers up to this many elements; shapes and axes are far smaller."""

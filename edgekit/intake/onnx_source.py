@@ -25,9 +25,9 @@ from edgekit.intake.onnx_network import OnnxNetwork
 from edgekit.intake.onnx_operators import OPERATORS
 from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, shapes_by_name
-from edgekit.intake.user_code import described
 from edgekit.intake.zoo import no_kernel_policy
 from edgekit.numerics import compare_one, gate_db
+from edgekit.user_code import described
 
 OPEN_SIDE = 224
 """Height and width where the file leaves them open and none is asked for; other open sides are 1."""

@@ -10,8 +10,9 @@ from edgekit.errors import MisuseError, ModelError, UnknownNameError
 if TYPE_CHECKING:
     from torch import nn
 
-WeightsPolicy = Literal["seeded", "own", "fixed"]
-"""Without --weights: random from a seed, or those the network came with; `fixed` ones cannot be replaced."""
+WeightsPolicy = Literal["seeded", "shipped", "own", "fixed"]
+"""Without --weights: random from a seed, those edgekit ships unless a seed is given, or those the network came with;
+`fixed` ones cannot be replaced."""
 
 Asked = Shape | Mapping[str, Shape] | None
 """The input size asked for: of the one input, or of each by name."""

@@ -19,9 +19,9 @@ from edgekit.errors import MissingExtraError, MisuseError, ModelError
 from edgekit.intake.adapt import adapt
 from edgekit.intake.sheet import Sheet, make_card
 from edgekit.intake.source import Asked, Built, WeightsPolicy, one_shape
-from edgekit.intake.user_code import described
 from edgekit.intake.zoo import INPUT_NAME, no_kernel_policy
 from edgekit.models.feature_cards import SUFFIX
+from edgekit.user_code import described
 
 CLASSIFIER = ("logits",)
 

@@ -5,6 +5,7 @@ from edgekit.errors import MisuseError
 from edgekit.intake.source import Asked, Built, WeightsPolicy, one_shape
 from edgekit.models.cards import card
 from edgekit.models.feature_cards import features_card
+from edgekit.models.shipped import SHIPPED
 
 INPUT_NAME = "input"
 OUTPUT_NAMES = ("logits",)
@@ -13,13 +14,14 @@ OUTPUT_NAMES = ("logits",)
 class ZooSource:
     """A model by the name of its card."""
 
-    weights: WeightsPolicy = "seeded"
+    weights: WeightsPolicy
 
     def __init__(self, name: str, *, features: bool = False) -> None:
         self.text = name
         self._features = features
         self._card = features_card(name) if features else card(name)
         self.name = self._card.name
+        self.weights = "shipped" if name in SHIPPED else "seeded"
 
     def card(self, asked: Asked = None) -> ModelCard:  # noqa: ARG002 - its figures hold for its own size
         return self._card

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from edgekit.models import convnext_oversized, features, parc_convnext, parc_net, parcnetv2, parnet, upernet
 from edgekit.models.cards import card
+from edgekit.models.shipped import SHIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ def fit_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str
 
 
 def settle(name: str, model: nn.Module) -> tuple[str, ...]:
-    """Settles what a loaded checkpoint decides about a network; what was settled comes back in words."""
+    """Settles what a loaded checkpoint decides about a network; what was settled comes back in words.
+
+    Of edgekit's own demo models nothing is open: they are trained as their configurations say.
+    """
+    if name in SHIPPED:
+        return ()
     decide = FAMILIES[card(name).family].settle
     return (decide(model),) if decide else ()

@@ -26,6 +26,16 @@ _PARCNETV2_NOTES = (
 )
 
 
+UNIT = Preprocessing(
+    interpolation="bilinear",
+    crop_fraction=1.0,
+    channel_order="RGB",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+)
+"""Of the demo models: whole images, about zero mean and unit variance."""
+
+
 def _parcnetv2(name: str, title: str, parameters: int, macs: int) -> ModelCard:
     return ModelCard(
         name=name,
@@ -196,6 +206,36 @@ def _upernet(size: str, parameters: int, macs: int) -> ModelCard:
     )
 
 
+def _pico(of: ModelCard, classes: int, top1: str, *notes: str) -> ModelCard:
+    """A demo model: a small one of its family, trained on an embedded set, its weights in the package."""
+    data = of.name.rpartition("_")[2]
+    return structs.replace(
+        of,
+        summary=f"{of.summary}; trained on {data}",
+        input_shape=(1, 3, 64, 64),
+        preprocessing=UNIT,
+        classes=classes,
+        weights_licence="Apache-2.0, in the package",
+        notes=(
+            f"Its weights come with edgekit: {top1} of the test images of {data} are classified right in float32.",
+            f"`python scripts/train_demo.py {of.name}` trains it; widths, depths and training are our own.",
+            *notes,
+        ),
+    )
+
+
+def _parcnetv2_pico(data: str, classes: int, parameters: int, macs: int, top1: str) -> ModelCard:
+    return _pico(
+        _parcnetv2(f"parcnetv2_pico_{data}", "ParCNetV2-pico", parameters, macs),
+        *(classes, top1),
+        "At sizes other than 64 the oversized kernels are zoomed (--kernel interpolate) or kept (--kernel keep).",
+    )
+
+
+def _parnet_pico(data: str, classes: int, parameters: int, macs: int, top1: str) -> ModelCard:
+    return _pico(_parnet(f"parnet_pico_{data}", "ParNet-pico", parameters, macs), classes, top1, _PARNET_NOTES[1])
+
+
 CARDS: Mapping[str, ModelCard] = MappingProxyType(
     {
         card.name: card
@@ -244,6 +284,10 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType(
             _parnet_streams(1, 37_566_056, 4_870_571_712),
             _parnet_streams(2, 37_866_792, 7_222_616_256),
             _parnet_streams(4, 39_226_152, 11_846_959_296),
+            _parcnetv2_pico("digits", 10, 370_442, 10_550_752, "99.1%"),
+            _parcnetv2_pico("patterns", 20, 371_252, 10_551_552, "TOP1_B"),
+            _parnet_pico("digits", 10, 335_518, 10_752_300, "99.6%"),
+            _parnet_pico("patterns", 20, 336_488, 10_753_260, "95.5%"),
             _upernet("t", 54_909_996, 234_349_264_896),
             _upernet("s", 69_411_372, 253_430_464_512),
             _upernet("b", 86_934_668, 279_465_050_112),

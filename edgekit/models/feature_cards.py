@@ -21,6 +21,8 @@ SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "parcnetv2_xt_no_sbgu": (6_532_800, 1_434_713_728),
         "parcnetv2_xt_no_cbgu": (7_389_504, 1_612_336_768),
         "parcnetv2_xt_no_uniform": (6_927_056, 1_409_907_968),
+        "parcnetv2_pico_digits": (369_688, 10_549_952),
+        "parcnetv2_pico_patterns": (369_688, 10_549_952),
         "parnet_s": (11_649_088, 4_553_023_680),
         "parnet_s92": (11_604_624, 4_444_639_488),
         "parnet_m": (20_667_712, 7_989_895_360),
@@ -32,6 +34,8 @@ SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "parnet_cifar_w32": (1_077_600, 147_881_056),
         "parnet_cifar_w112": (13_134_800, 1_802_940_496),
         "parnet_cifar_w168": (29_533_560, 4_054_035_384),
+        "parnet_pico_digits": (206_100, 9_152_588),
+        "parnet_pico_patterns": (206_100, 9_152_588),
     }
 )
 """Name of the classifier to the parameters of its backbone and the MACs at the classifier's own input size."""

@@ -64,6 +64,13 @@ class ParCNetV2Config:
             )
 
 
+def pico_config(num_classes: int) -> ParCNetV2Config:
+    """Our own: small enough to be trained in minutes on a CPU, at 64 x 64, where its kernels have 31 to 3 taps."""
+    return ParCNetV2Config(
+        widths=(24, 48, 64, 80), depths=(1, 2, 3, 1), num_classes=num_classes, trained_maps=(16, 8, 4, 2)
+    )
+
+
 XT = ParCNetV2Config(widths=(48, 96, 192, 320), depths=(3, 3, 9, 2))
 
 CONFIGS = {
@@ -79,6 +86,8 @@ CONFIGS = {
     "parcnetv2_xt_no_sbgu": replace(XT, spatial_gate=False),
     "parcnetv2_xt_no_cbgu": replace(XT, channel_gate=False, mlp_ratio=4.0),
     "parcnetv2_xt_no_uniform": replace(XT, local=EARLY, oversized=LATE),
+    "parcnetv2_pico_digits": pico_config(10),
+    "parcnetv2_pico_patterns": pico_config(20),
 }
 """Name to configuration (paper, tables 1 and 6)."""
 

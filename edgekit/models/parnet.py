@@ -105,6 +105,11 @@ def cifar_config(width: int) -> ParNetConfig:
     return ParNetConfig(widths, last_width=8 * width, depths=(3, 4, 4), num_classes=10, layout=Layout.CIFAR)
 
 
+def pico_config(num_classes: int) -> ParNetConfig:
+    """Our own: small enough to be trained in minutes on a CPU, for images of 64 x 64."""
+    return ParNetConfig(widths=(20, 40, 56), last_width=96, depths=(2, 3, 3), num_classes=num_classes)
+
+
 def streams_config(widths: tuple[int, ...], depths: tuple[int, ...]) -> ParNetConfig:
     """Our own fit of ParNet-M with another number of streams: as many fused parameters, within 4 %.
 
@@ -127,6 +132,8 @@ CONFIGS: dict[str, ParNetConfig] = {
     "parnet_cifar_w32": cifar_config(32),
     "parnet_cifar_w112": cifar_config(112),
     "parnet_cifar_w168": cifar_config(168),
+    "parnet_pico_digits": pico_config(10),
+    "parnet_pico_patterns": pico_config(20),
 }
 
 

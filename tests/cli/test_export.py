@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.bundle import read_manifest
+from edgekit.data.preprocess import golden
 from tests.cli.conftest import Run, Spawn, digest, finish, names
 from tests.conftest import Exported
 
@@ -30,6 +31,7 @@ def test_a_bundle_has_what_its_manifest_says(exported: Exported) -> None:
     assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("input", (1, 3, 32, 32))]
     assert manifest.kernel_policy == "interpolate"
     assert manifest.weights.kind == "random"
+    assert manifest.golden == golden(manifest.model.preprocessing, (32, 32))
     assert manifest.captured.parameters == 7_427_720
     assert manifest.passes == exported.network.certificates
     assert [stage.name for stage in manifest.stages][-3:] == ["lower for onnxruntime", "export onnx", "verify onnx"]

@@ -43,3 +43,9 @@ def test_each_oddity_has_its_warning(spoil: Callable[[Images], Images], warning:
     assert len(matching) == (warning is not None)
     if warning is None:
         assert found == ()
+
+
+@pytest.mark.parametrize("name", ["digits", "patterns"])
+def test_nothing_is_odd_about_the_embedded_sets(name: str) -> None:
+    dataset = open_dataset(name, "train")
+    assert lint(dataset, range(0, len(dataset), len(dataset) // 64), IMAGENET) == ()

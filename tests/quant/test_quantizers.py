@@ -221,6 +221,15 @@ def test_activations_of_onnx_are_unsigned(made: Make) -> None:
     assert set(points) == {onnx.TensorProto.UINT8}
 
 
+def test_an_activation_that_only_clips_goes_into_the_range_before_it(floats: Callable[[str], Path], made: Make) -> None:
+    """The stem's does; that of the gate stays, with the gate."""
+    kinds = [
+        Counter(node.op_type for node in onnx.load(path).graph.node)
+        for path in (floats("onnx"), made("onnx", "static_wi8_ai8"))
+    ]
+    assert [each["Relu"] for each in kinds] == [2, 1]
+
+
 def test_the_head_of_another_width_survives_dynamic_quantization(made: Make) -> None:
     """Shapes noted by the exporter would contradict the weight, which the quantizer turns round."""
     graph = onnx.load(made("onnx", "dynamic_wi8")).graph

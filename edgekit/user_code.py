@@ -18,7 +18,7 @@ from edgekit.errors import EdgekitError, ModelError
 
 T = TypeVar("T")
 
-_EDGEKIT = Path(__file__).resolve().parents[1]
+_EDGEKIT = Path(__file__).resolve().parent
 _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 
 LONGEST = 300
