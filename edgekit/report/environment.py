@@ -93,5 +93,6 @@ def weights_text(weights: WeightsSource) -> str:
     """Where weights came from, in words that cannot be overlooked when they are random."""
     if weights.kind == "random":
         return f"random weights (seed {weights.seed}): right for latency, memory and parity, meaningless for accuracy"
-    place = "weights the model came with" if weights.kind == "model" else f"weights of {weights.file_name}"
+    places = {"model": "weights the model came with", "shipped": "weights that come with edgekit"}
+    place = places.get(weights.kind, f"weights of {weights.file_name}")
     return f"{place} (SHA-256 {(weights.sha256 or '')[:12]}…)"

@@ -90,7 +90,12 @@ def _sizes(facts: Facts) -> str:
 def weights_note(facts: Facts) -> str:
     """Where the weights came from, in two words."""
     kinds = dict.fromkeys(bundle.manifest.weights.kind for bundle in facts.bundles)
-    words = {"random": "random weights", "file": "trained weights", "model": "the model's own weights"}
+    words = {
+        "random": "random weights",
+        "file": "trained weights",
+        "model": "the model's own weights",
+        "shipped": "trained weights",
+    }
     return ", ".join(words.get(kind, f"{kind} weights") for kind in kinds)
 
 
