@@ -19,7 +19,8 @@ from pathlib import Path
 
 from interleaved import inferences, interleaved
 
-from edgekit.bench.ceiling import Ceiling, conclude
+from edgekit.bench.ceiling import conclude
+from edgekit.bench.ceiling_record import Ceiling
 from edgekit.bench.microbenchmarks import kernels
 from edgekit.bundle import REFERENCE, Manifest, read_manifest
 from edgekit.numerics import compare_sampled

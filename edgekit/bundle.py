@@ -72,6 +72,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     `golden` is the hash of the tensor that the model card's preprocessing made of one fixed image, by
     `edgekit.data.preprocess`; None where the network does not take one image.
+    `pictures` is None of a network without large kernels.
     """
 
     schema_version: int
@@ -90,6 +91,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     regions: tuple[RegionCertificate, ...]
     members: tuple[Member, ...]
     reference: FileHash
+    pictures: FileHash | None
     tools: dict[str, str]
     stages: tuple[Stage, ...]
     origin: Origin
@@ -141,7 +143,8 @@ def _defect(manifest: Manifest) -> str | None:
     for member in manifest.members:
         if not member.artifact.files or not member.parity:
             return f"its {member.artifact.format} artifact has no {'parity' if member.artifact.files else 'file'}"
-    for file in (manifest.reference, *(file for member in manifest.members for file in member.artifact.files)):
+    files = (file for member in manifest.members for file in member.artifact.files)
+    for file in (manifest.reference, *((manifest.pictures,) if manifest.pictures else ()), *files):
         if file.name in ("", "..") or Path(file.name).name != file.name or not file.name.isprintable():
             return f"{file.name!a} is not the name of a file in the bundle"
     return None

@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from edgekit.artifact import OperatorPrecision, QuantRecord
 from edgekit.bench.ceiling import measure_ceiling
-from edgekit.bench.profile import OperatorRow, assess, measure_artifact
+from edgekit.bench.profile import assess, measure_artifact
 from edgekit.bench.profile_bundle import checked
+from edgekit.bench.profile_record import OperatorRow
 from edgekit.bundle import Manifest, Member, check_file
 from edgekit.errors import EnvironmentProblemError
 from edgekit.quiet import silenced

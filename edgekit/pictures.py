@@ -5,6 +5,7 @@ kernel it amounts to, the outer product of its halves. Red is positive, blue neg
 own scale.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.fx import Node
+from torch.nn.functional import adaptive_avg_pool2d
 
 from edgekit.inspection import is_depthwise, large_kernels
+from edgekit.kernel_file import KernelLabel, KernelPicture
 from edgekit.program import Program, arguments, constant, module_path
 
 TILE = 56
 GAP = 4
 LABEL_HEIGHT = 14
 CHANNELS_SHOWN = 16
+CHANNELS_KEPT = 8
+"""Channels of each kernel in a bundle."""
 
 
 def kernel_sheet(program: Program, path: Path) -> int:
@@ -42,8 +47,33 @@ def kernel_sheet(program: Program, path: Path) -> int:
 
 
 def kernel_rows(program: Program) -> list[tuple[str, Tensor]]:
-    """Label and kernels (C, Kh, Kw) of each row; the second half of a separable pair is shown with the first."""
-    rows, shown = [], set()
+    """Label and kernels (C, Kh, Kw) of each row."""
+    return [(label_text(label), kernels) for label, kernels in shown_kernels(program)]
+
+
+def label_text(label: KernelLabel) -> str:
+    """A row's label in words."""
+    size = f"{label.taps[0]}x{label.taps[1]}"
+    return f"{label.module}  {size}{' separable' if label.separable else ''}, {label.channels} channels"
+
+
+def kernel_pictures(program: Program) -> list[KernelPicture]:
+    """Every large depthwise kernel as a small picture, for a report."""
+    return [KernelPicture(label, small(kernels[:CHANNELS_KEPT])) for label, kernels in shown_kernels(program)]
+
+
+def small(kernels: Tensor) -> NDArray[np.int8]:
+    """Kernels (C, Kh, Kw) of at most `TILE` pixels a side, each scaled to its own largest magnitude."""
+    height, width = (min(side, TILE) for side in kernels.shape[1:])
+    values = adaptive_avg_pool2d(kernels.double(), (height, width))
+    largest = values.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
+    pixels: NDArray[np.int8] = (127 * values / largest).round().to(torch.int8).numpy()
+    return pixels
+
+
+def shown_kernels(program: Program) -> Iterator[tuple[KernelLabel, Tensor]]:
+    """What each large kernel is, and its values (C, Kh, Kw); the second half of a separable pair is in the first."""
+    shown: set[Node] = set()
     for node in large_kernels(program):
         if node in shown:
             continue
@@ -51,9 +81,9 @@ def kernel_rows(program: Program) -> list[tuple[str, Tensor]]:
         if partner is not None:
             shown.add(partner)
             kernel = torch.einsum("chx,cyw->chw", kernel, _kernel(program, partner))
-        size = f"{kernel.shape[1]}x{kernel.shape[2]}"
-        rows.append((f"{module_path(node)}  {size}{' separable' if partner else ''}, {len(kernel)} channels", kernel))
-    return rows
+        taps = int(kernel.shape[1]), int(kernel.shape[2])
+        path, channels = module_path(node), len(kernel)
+        yield KernelLabel(module=path, taps=taps, channels=channels, separable=partner is not None), kernel
 
 
 def separable_partner(program: Program, node: Node) -> Node | None:

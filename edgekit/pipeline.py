@@ -42,6 +42,7 @@ from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
 from edgekit.exporters.base import ExportSpec
 from edgekit.files import hash_files, staging, whole_file
+from edgekit.kernel_file import PICTURES, write_pictures
 from edgekit.kernel_group import FLOAT_BYTES
 from edgekit.plan import Plan
 from edgekit.version import __version__
@@ -124,6 +125,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             regions=record.regions,
             members=tuple(members),
             reference=hash_files([folder / REFERENCE])[0],
+            pictures=next(iter(hash_files(folder.glob(PICTURES))), None),
             tools=plan.tools,
             stages=tuple(clock.stages),
             origin=plan.origin,
@@ -179,15 +181,17 @@ def kernel_choices(plan: Plan, progress: Progress) -> "dict[str, tuple[KernelCho
 
 
 def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork) -> NetworkRecord:
-    """The network's record and its reference outputs, which go into the bundle."""
+    """The network's record, and its reference outputs and pictures of its kernels, which go into the bundle."""
     assert plan.network_key is not None, "export settles it first"  # noqa: S101
     found = clock.recall("network", cache, plan.network_key, folder, NetworkRecord)
     if found is not None:
         return found
+    from edgekit.pictures import kernel_pictures
     from edgekit.reference_file import write_reference
 
     made = network.get()
     write_reference(made.reference, folder / REFERENCE)
+    pictures = write_pictures(kernel_pictures(made.proven.program), folder)
     record = NetworkRecord(
         weights=made.weights,
         outputs=made.reference.outputs,
@@ -195,7 +199,7 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
         passes=made.certificates,
         regions=made.regions,
     )
-    clock.remember(cache, plan.network_key, record, (folder / REFERENCE,))
+    clock.remember(cache, plan.network_key, record, (folder / REFERENCE, *pictures))
     return record
 
 

@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from edgekit.artifact import CalibrationRecord, OperatorPrecision, Parity, QuantRecord
-from edgekit.bench.profile import OperatorRow
+from edgekit.bench.profile_record import OperatorRow
 from edgekit.kept_float import kept_of
 
 

@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "archive": frozenset(),
         "files": frozenset(),
         "inputs": frozenset(),
+        "kernel_file": frozenset(),
         "kernel_group": frozenset(),
         "macs": frozenset(),
         "numerics": frozenset(),
@@ -40,7 +41,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "standalone": frozenset({"program"}),
         "reference": frozenset({"program"}),
         "inspection": frozenset({"macs", "program"}),
-        "pictures": frozenset({"inspection", "program"}),
+        "pictures": frozenset({"inspection", "kernel_file", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
         "bundle": frozenset({"files", "tuning"}),
         "data": frozenset({"user_module", "user_code"}),
@@ -78,7 +79,17 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pipeline": frozenset(
             {
                 *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
-                *("files", "inspection", "kernel_group", "network", "pictures", "plan", "program", "quant"),
+                *(
+                    "files",
+                    "inspection",
+                    "kernel_file",
+                    "kernel_group",
+                    "network",
+                    "pictures",
+                    "plan",
+                    "program",
+                    "quant",
+                ),
                 *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
@@ -99,6 +110,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "evaluation", "files"}),
+        "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
     }
 )

@@ -12,7 +12,19 @@ from edgekit.capture import capture
 from edgekit.errors import OutputError
 from edgekit.files import whole_file
 from edgekit.inspection import large_kernels
-from edgekit.pictures import CHANNELS_SHOWN, GAP, LABEL_HEIGHT, TILE, kernel_rows, kernel_sheet, separable_partner, tile
+from edgekit.pictures import (
+    CHANNELS_KEPT,
+    CHANNELS_SHOWN,
+    GAP,
+    LABEL_HEIGHT,
+    TILE,
+    kernel_pictures,
+    kernel_rows,
+    kernel_sheet,
+    separable_partner,
+    small,
+    tile,
+)
 from edgekit.program import Program, constants
 from tests.conftest import Exported
 
@@ -122,6 +134,38 @@ def test_every_oversized_kernel_of_a_network_is_drawn_once(exported: Exported) -
 
     assert len(labels) == len(set(labels))
     assert labels[0] == "stages.0.0.token_mixer.dwconv1  15x15 separable, 48 channels"
+
+
+def test_a_small_picture_keeps_places_signs_and_each_channels_scale() -> None:
+    kernels = torch.zeros(2, 7, 9)
+    kernels[0, 1, 2], kernels[0, 5, 8], kernels[1, 3, 4] = 2.0, -1.0, 1e-9
+
+    pixels = small(kernels)
+
+    assert pixels.shape == (2, 7, 9)
+    assert pixels.dtype == np.int8
+    assert (pixels[0, 1, 2], pixels[0, 5, 8], pixels[1, 3, 4]) == (127, -64, 127)
+    assert np.count_nonzero(pixels) == 3
+
+
+def test_a_kernel_larger_than_a_tile_is_averaged() -> None:
+    kernels = torch.zeros(1, 2 * TILE, 2 * TILE)
+    kernels[0, :2, :2], kernels[0, 2, 2] = 1.0, -1.0
+
+    pixels = small(kernels)
+
+    assert pixels.shape == (1, TILE, TILE)
+    assert (pixels[0, 0, 0], pixels[0, 1, 1]) == (127, -32)
+
+
+def test_pictures_of_a_network_are_of_its_first_channels() -> None:
+    (picture,) = kernel_pictures(program(shared=False))
+    ((_, kernels),) = kernel_rows(program(shared=False))
+
+    assert (picture.label.module, picture.label.taps, picture.label.separable) == ("tall", (9, 9), True)
+    assert picture.tiles.shape == (min(4, CHANNELS_KEPT), 9, 9)
+    strongest = int(kernels[0].abs().argmax())
+    assert abs(int(picture.tiles[0].flat[strongest])) == 127
 
 
 def test_the_same_network_has_the_same_picture(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_without_a_cache_nothing_is_kept(plan: Plan, prepared: list[str], tmp_pa
     assert not any(stage.cached for stage in watcher.done)
     assert manifest.stages == tuple(watcher.done)
     assert names(tmp_path) == ["out"]
-    assert names(plan.out) == sorted(["manifest.json", ARTIFACT, "reference.safetensors"])
+    assert names(plan.out) == sorted(["kernels.safetensors", "manifest.json", ARTIFACT, "reference.safetensors"])
 
 
 def test_a_cache_that_cannot_be_written_costs_a_note(plan: Plan, prepared: list[str], tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_of_several_candidates_the_first_that_passes_is_kept(
     assert re.fullmatch(
         r"first \d\d\.\d dB, second 1\d\d\.\d dB, third 1\d\d\.\d dB: second kept", member.artifact.notes[1]
     )
-    assert names(plan.out) == ["manifest.json", ARTIFACT, "reference.safetensors"]
+    assert names(plan.out) == ["kernels.safetensors", "manifest.json", ARTIFACT, "reference.safetensors"]
     conclude(check_bundle(plan.out, manifest))
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgekit.bench.ceiling import Ceiling
+from edgekit.bench.ceiling_record import Ceiling
 from edgekit.bench.claims import Claim, claims
+from edgekit.bench.profile_record import ArtifactProfile, OperatorRow
 from edgekit.filegraph import read_graph
 from edgekit.filegraph.base import FileGraph
 from edgekit.runners import load
@@ -29,30 +30,6 @@ _INT8 = re.compile(r"[iIuU]8\b|QLinear|Integer|\bQ[A-Z]8")
 """Kernels that compute in 8-bit integers, by what OpenVINO, ONNX Runtime and XNNPACK call them."""
 
 
-class OperatorRow(Struct, frozen=True, kw_only=True):
-    """One operator of a runtime.
-
-    Attributes:
-        name: As the runtime calls it.
-        kind: Its kernel, as the runtime calls it.
-        module: Path of the torch module it came from; of several fused ones that with most MACs.
-        nodes: The nodes of the file it computes; empty where it only moves a tensor.
-        ms: Median over the runs.
-        macs: Multiply-accumulates of its nodes.
-        bytes: What it reads and writes, constants included; between fused nodes nothing passes.
-        fastest_ms: What it would take at the ceiling.
-    """
-
-    name: str
-    kind: str
-    module: str
-    nodes: tuple[str, ...]
-    ms: float
-    macs: int
-    bytes: int
-    fastest_ms: float
-
-
 class SumRow(Struct, frozen=True, kw_only=True):
     """Several operators together: their times, MACs and times at the ceiling added up."""
 
@@ -61,37 +38,6 @@ class SumRow(Struct, frozen=True, kw_only=True):
     ms: float
     macs: int
     fastest_ms: float
-
-
-class ArtifactProfile(Struct, frozen=True, kw_only=True):
-    """Where the time of an artifact goes.
-
-    Attributes:
-        latency_ms: A run without the profiler, median; half of the runs came before the profile, half after.
-        fastest_ms: The fastest of these.
-        profiled_ms: A run while the runtime measured itself, median.
-        inside: Share of such a run that its operators take, median over the runs.
-    """
-
-    artifact: str
-    runtime: str
-    runs: int
-    latency_ms: float
-    fastest_ms: float
-    profiled_ms: float
-    inside: float
-    ceiling: Ceiling
-    operators: tuple[OperatorRow, ...]
-
-    @property
-    def operators_ms(self) -> float:
-        """All operators together."""
-        return sum(row.ms for row in self.operators)
-
-    @property
-    def outside_ms(self) -> float:
-        """What a run takes besides, by its median share; below zero where runtimes measure operators generously."""
-        return self.operators_ms * (1 / self.inside - 1) if self.inside else 0.0
 
 
 @dataclass(frozen=True, slots=True)

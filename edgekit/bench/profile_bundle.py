@@ -1,19 +1,23 @@
 """Profiling the artifacts of a bundle, on the inputs it was verified with."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.bench.ceiling import higher, measure_ceiling
-from edgekit.bench.profile import ArtifactProfile, assess, measure_artifact
+from edgekit.bench.profile import assess, measure_artifact
+from edgekit.bench.profile_record import PROFILE_SCHEMA_VERSION, ProfileRun, StoredProfile
+from edgekit.bench.record import Machine
 from edgekit.bundle import Manifest, Member, check_file
 from edgekit.errors import MisuseError, UnknownNameError
 from edgekit.quiet import silenced
 from edgekit.reference_file import read_reference
+from edgekit.version import __version__
 
 
 def profile_bundle(
     folder: Path, manifest: Manifest, formats: Sequence[str], threads: int, runs: int
-) -> list[ArtifactProfile]:
+) -> list[StoredProfile]:
     """Profiles each artifact of these formats, or all; measures the machine's ceiling before and after.
 
     Raises:
@@ -32,7 +36,22 @@ def profile_bundle(
             for member, path in zip(members, paths, strict=True)
         ]
         ceiling = higher(before, measure_ceiling(threads))
-    return [assess(each, ceiling) for each in measured]
+    return [
+        StoredProfile(sha256=member.artifact.sha256, profile=assess(each, ceiling))
+        for member, each in zip(members, measured, strict=True)
+    ]
+
+
+def profile_run(profiles: Sequence[StoredProfile], machine: Machine, command: Sequence[str]) -> ProfileRun:
+    """The profiles of one call, with the machine they are of, to be stored."""
+    return ProfileRun(
+        schema_version=PROFILE_SCHEMA_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        edgekit_version=__version__,
+        command=tuple(command),
+        machine=machine,
+        measurements=tuple(profiles),
+    )
 
 
 def checked(folder: Path, member: Member) -> Path:

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "models": "edgekit.cli.models:models",
         "profile": "edgekit.cli.profile:profile",
         "quantize": "edgekit.cli.quantize:quantize",
+        "report": "edgekit.cli.report:report",
         "targets": "edgekit.cli.targets:targets",
         "tune": "edgekit.cli.tune:tune",
         "verify": "edgekit.cli.verify:verify",

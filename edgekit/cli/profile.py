@@ -10,8 +10,9 @@ from edgekit.cli.options import PATH, complete_formats, json_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgekit.bench.ceiling import Ceiling
-    from edgekit.bench.profile import ArtifactProfile, OperatorRow, SumRow
+    from edgekit.bench.ceiling_record import Ceiling
+    from edgekit.bench.profile import SumRow
+    from edgekit.bench.profile_record import ArtifactProfile, OperatorRow
 
 VIEWS = ("module", "kind", "operator")
 
@@ -35,29 +36,48 @@ LEAST_MS = 0.01
 @click.option("--top", type=click.IntRange(1), default=40, show_default=True, help="Operators or kinds to show.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads to compute on.")
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Runs that are measured.")
+@click.option("-o", "--out", type=PATH, help="Write the profiles into this JSON file instead of into the bundle.")
 @json_option
 def profile(
-    bundle: Path, formats: tuple[str, ...], by: str, depth: int, top: int, threads: int, runs: int, as_json: bool
+    bundle: Path,
+    formats: tuple[str, ...],
+    by: str,
+    depth: int,
+    top: int,
+    threads: int,
+    runs: int,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Show where the time of a BUNDLE's artifacts goes, as each runtime's own profiler has it.
 
     Operators are tied to the modules of the network and compared with what this machine can do at most: the float32 or
-    int8 rate of a large matrix product, or the bandwidth to memory, whichever allows less.
+    int8 rate of a large matrix product, or the bandwidth to memory, whichever allows less. The bundle keeps
+    them for `edgekit report`.
 
     \b
     edgekit profile edgekit-out/parcnetv2_t-224-arm --format tflite
     edgekit profile edgekit-out/parcnetv2_t-224-arm --by kind --threads 2
     """
-    from edgekit.bench.profile_bundle import profile_bundle
+    from edgekit.bench.profile_bundle import profile_bundle, profile_run
+    from edgekit.bench.store import write_profiles
     from edgekit.bundle import read_manifest
-    from edgekit.cli.output import print_json
+    from edgekit.cli.output import console, print_json
+    from edgekit.measure import Bundle, check_storage, host_machine
 
-    found = profile_bundle(bundle, read_manifest(bundle), formats, threads, runs)
+    manifest = read_manifest(bundle)
+    check_storage([Bundle(bundle, manifest)], out)
+    command: tuple[str, ...] = click.get_current_context().meta["edgekit.command"]
+    run = profile_run(profile_bundle(bundle, manifest, formats, threads, runs), host_machine(), command)
+    place = write_profiles(run, bundle, out)
+    found = [each.profile for each in run.measurements]
     if as_json:
-        print_json({"bundle": str(bundle), "profiles": [as_record(each, depth) for each in found]})
+        records = [as_record(each, depth) for each in found]
+        print_json({"bundle": str(bundle), "profiles": records, "stored": str(place)})
         return
     for number, each in enumerate(found):
         show(each, by, depth, top, first=number == 0)
+    console().print(f"\nStored:  {place}", soft_wrap=True)
 
 
 def as_record(found: "ArtifactProfile", depth: int) -> dict[str, Any]:
@@ -136,7 +156,7 @@ def share(part: float, whole: float) -> str:
 
 def cells(row: "OperatorRow | SumRow", whole: float) -> tuple[str, ...]:
     """A row of the table."""
-    from edgekit.bench.profile import OperatorRow
+    from edgekit.bench.profile_record import OperatorRow
     from edgekit.cli.output import count
 
     about = (row.kind, row.module) if isinstance(row, OperatorRow) else (count(row.operators),)

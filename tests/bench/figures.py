@@ -7,6 +7,14 @@ from typing import Any
 from msgspec import structs
 
 from edgekit.artifact import CaseParity, Parity
+from edgekit.bench.ceiling_record import Bandwidth, Ceiling, ProductRate
+from edgekit.bench.profile_record import (
+    PROFILE_SCHEMA_VERSION,
+    ArtifactProfile,
+    OperatorRow,
+    ProfileRun,
+    StoredProfile,
+)
 from edgekit.bench.profiles import PROFILES
 from edgekit.bench.record import (
     SCHEMA_VERSION,
@@ -147,6 +155,56 @@ def run_of(*measurements: Measurement, run: str = "one", **changes: Any) -> Run:
         measurements=measurements,
     )
     return structs.replace(made, **changes)
+
+
+CEILING = Ceiling(
+    threads=1,
+    rounds=20,
+    products=(
+        ProductRate(runtime="onnxruntime", precision="fp32", computes_in="fp32", side=512, gmacs=50.0),
+        ProductRate(runtime="onnxruntime", precision="int8", computes_in="int8", side=512, gmacs=150.0),
+    ),
+    bandwidths=(
+        Bandwidth(runtime="onnxruntime", size=1 << 15, gbytes=100.0),
+        Bandwidth(runtime="onnxruntime", size=1 << 26, gbytes=10.0),
+    ),
+    versions={"onnxruntime": "1.31.1"},
+)
+
+
+def operator_row(name: str, module: str, ms: float, macs: int, kind: str = "Conv") -> OperatorRow:
+    """An operator that reads and writes 64 KiB."""
+    fastest = CEILING.fastest_ms(macs, 1 << 16)
+    return OperatorRow(
+        name=name, kind=kind, module=module, nodes=(name,), ms=ms, macs=macs, bytes=1 << 16, fastest_ms=fastest
+    )
+
+
+def profile_run_of(*sha256: str, artifact: str = "net.fp32.onnx") -> ProfileRun:
+    """Profiles of artifacts with these hashes: two convolutions, and a sum that multiplies nothing."""
+    found = ArtifactProfile(
+        artifact=artifact,
+        runtime="onnxruntime",
+        runs=10,
+        latency_ms=2.0,
+        fastest_ms=1.9,
+        profiled_ms=2.2,
+        inside=0.9,
+        ceiling=CEILING,
+        operators=(
+            operator_row("stem", "stem.conv", 0.5, 10_000_000),
+            operator_row("deep", "stages.0.conv", 1.0, 20_000_000, "Gemm"),
+            operator_row("sum", "stages.0", 0.3, 0, "Add"),
+        ),
+    )
+    return ProfileRun(
+        schema_version=PROFILE_SCHEMA_VERSION,
+        created="2026-11-21T13:00:00+00:00",
+        edgekit_version="0.1.0",
+        command=("edgekit", "profile", "net"),
+        machine=MACHINE,
+        measurements=tuple(StoredProfile(sha256=each, profile=found) for each in sha256),
+    )
 
 
 class FakeMachine:

@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 
 from edgekit.bench import ceiling as module
-from edgekit.bench.ceiling import Bandwidth, Ceiling, ProductRate, conclude, measure_ceiling
+from edgekit.bench.ceiling import conclude, measure_ceiling
+from edgekit.bench.ceiling_record import Bandwidth, Ceiling, ProductRate
 from edgekit.bench.microbenchmarks import Kernel, kernels, memory_pass, onnxruntime_products, openvino_products
 from edgekit.errors import EnvironmentProblemError
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgekit.bench.ceiling import Bandwidth, Ceiling, ProductRate, higher
+from edgekit.bench.ceiling import higher
+from edgekit.bench.ceiling_record import Bandwidth, Ceiling, ProductRate
 from edgekit.bench.profile import (
     OUTERMOST,
     UNMAPPED,
-    ArtifactProfile,
     Measured,
     assess,
     by_kind,
@@ -18,6 +18,7 @@ from edgekit.bench.profile import (
     measure_artifact,
     operator_rows,
 )
+from edgekit.bench.profile_record import ArtifactProfile
 from edgekit.exporters import EXPORTERS
 from edgekit.exporters.base import Candidate
 from edgekit.filegraph.base import FileGraph, FileNode

@@ -2,12 +2,23 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
-from edgekit.bench.store import FOLDER, carry_over, read_run, read_runs, write_run
+from edgekit.bench.profile_record import ProfileRun
+from edgekit.bench.store import (
+    FOLDER,
+    PROFILES,
+    carry_over,
+    read_profiles,
+    read_run,
+    read_runs,
+    write_profiles,
+    write_run,
+)
 from edgekit.errors import BundleError, OutputError
-from tests.bench.figures import measurement, run_of
+from tests.bench.figures import measurement, profile_run_of, run_of
 
 MEDIANS = (5.0, 5.1, 5.2, 5.0, 5.1, 5.3)
 A, B = "a" * 64, "b" * 64
@@ -90,3 +101,44 @@ def test_nothing_to_carry_over_leaves_no_folder(tmp_path: Path) -> None:
     carry_over(tmp_path / "old", tmp_path / "new", {A})
 
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_profiles_come_back_as_they_were_and_of_known_artifacts_only(tmp_path: Path) -> None:
+    run = profile_run_of(A, B)
+
+    path = write_profiles(run, tmp_path)
+
+    assert path == tmp_path / PROFILES / "2026-11-21T13-00-00.json"
+    assert read_profiles(tmp_path, {A, B}) == [run]
+    (only,) = read_profiles(tmp_path, {B})
+    assert [each.sha256 for each in only.measurements] == [B]
+    assert read_profiles(tmp_path, {"c" * 64}) == []
+
+
+def test_profiles_go_where_the_user_says(tmp_path: Path) -> None:
+    run = profile_run_of(A)
+
+    path = write_profiles(run, tmp_path, tmp_path / "mine.json")
+
+    assert msgspec.json.decode(path.read_bytes(), type=ProfileRun) == run
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.json"]
+
+
+def test_profiles_of_another_version_say_how_to_make_new_ones(tmp_path: Path) -> None:
+    (tmp_path / PROFILES).mkdir()
+    (tmp_path / PROFILES / "x.json").write_text('{"schema_version": 99}')
+
+    with pytest.raises(BundleError, match=r"schema version 99.*Remove it, and profile again with `edgekit profile`"):
+        read_profiles(tmp_path, {A})
+
+
+def test_profiles_of_unchanged_artifacts_move_along_with_the_runs(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    kept = write_profiles(profile_run_of(A), old)
+    write_profiles(profile_run_of(B), old)
+
+    carry_over(old, new, {A})
+
+    assert [path.relative_to(new) for path in new.rglob("*.json")] == [kept.relative_to(old)]

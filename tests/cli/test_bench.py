@@ -93,7 +93,13 @@ def test_alone_it_takes_the_newest_bundle(run: Run, bundle: Path) -> None:
     result = run("bench", *BRIEF, "--no-memory")
 
     assert result.exit_code == 0, result.output
-    assert names(Path("edgekit-out/new")) == [MANIFEST, "measurements", ARTIFACT, "reference.safetensors"]
+    assert names(Path("edgekit-out/new")) == [
+        "kernels.safetensors",
+        MANIFEST,
+        "measurements",
+        ARTIFACT,
+        "reference.safetensors",
+    ]
     assert "measurements" not in names(Path("edgekit-out/old"))
 
 
@@ -218,7 +224,7 @@ def test_a_model_is_exported_apart_and_from_the_cache(
 
     assert result.exit_code == 0, result.output
     folder = Path("edgekit-out/bench/parcnetv2_xt-32-host")
-    assert names(folder) == [MANIFEST, "measurements", ARTIFACT, "reference.safetensors"]
+    assert names(folder) == ["kernels.safetensors", MANIFEST, "measurements", ARTIFACT, "reference.safetensors"]
     content: dict[str, Any] = json.loads(result.stdout)
     assert content["runs"][0]["bundle"] == folder.name
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgekit.bench.ceiling import measure_ceiling
-from edgekit.bundle import MANIFEST
+from edgekit.bench.store import read_profiles
+from edgekit.bundle import MANIFEST, read_manifest
 from tests.cli.conftest import Run
 
 
@@ -43,6 +44,24 @@ def test_json_has_everything_and_adds_up(profiles: list[dict[str, Any]], bundle:
         assert sum(row["ms"] for row in found[rows]) == pytest.approx(found["operators_ms"])
         assert sum(row["macs"] for row in found[rows]) == member["program"]["macs"]
     assert found["operators_ms"] + found["outside_ms"] == pytest.approx(found["operators_ms"] / found["inside"])
+
+
+def test_profiles_are_stored_in_the_bundle(run: Run, bundle: Path) -> None:
+    content = json.loads(run("profile", bundle, "--runs", "2", "--json").stdout)
+
+    (kept,) = read_profiles(bundle, {member.artifact.sha256 for member in read_manifest(bundle).members})
+    assert Path(content["stored"]).parent == bundle / "profiles"
+    assert kept.command == ("edgekit", "profile", str(bundle), "--runs", "2", "--json")
+    (found,) = kept.measurements
+    assert [row.ms for row in found.profile.operators] == [row["ms"] for row in content["profiles"][0]["operators"]]
+
+
+def test_profiles_are_stored_elsewhere(run: Run, bundle: Path, tmp_path: Path) -> None:
+    result = run("profile", bundle, "--runs", "2", "-o", tmp_path / "profile.json")
+
+    assert f"Stored:  {tmp_path / 'profile.json'}" in result.stdout
+    assert json.loads((tmp_path / "profile.json").read_text())["measurements"]
+    assert not (bundle / "profiles").exists()
 
 
 def test_modules_are_those_of_the_network(profiles: list[dict[str, Any]]) -> None:
