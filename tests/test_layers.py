@@ -81,6 +81,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "files"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
+        "fleet": frozenset({"bench", "bundle", "measure", "reference_file", "targets", "verify"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""
