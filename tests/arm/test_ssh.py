@@ -28,11 +28,8 @@ from tests.arm.vm import Board, missing_tool, running_board
 
 pytestmark = pytest.mark.arm
 
-WORKER = (
-    "for f in /proc/[0-9]*/cmdline; do "
-    "tr '\\0' ' ' <$f | grep -q '{0}' && p=${{f#/proc/}} && {1} ${{p%%/*}}; done 2>/dev/null; true"
-)
-"""A script for the board that does something to every process whose command line holds some words."""
+RUNNING, KILL = "busybox pgrep -f 'runner[.]zip{0}'; true", "busybox pkill -9 -f 'runner[.]zip{0}'"
+"""Scripts for the board: the processes of the runner, whose command lines go on in these words, and their end."""
 
 GOVERNOR = "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 LONG = 1_000_000
@@ -54,7 +51,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     files = tiny.write(tmp_path_factory.mktemp("tiny"))
     task = Task(key="tiny", runtime="ncnn", files=files, cases=({"in0": tiny.image()},))
-    return Job(tasks=(task,), repeats=5)
+    return Job(tasks=(task,), repeats=5, timeout_s=300)
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ def leftovers(board: Board) -> str:
     """What a session left: folders, locks, processes, a governor."""
     return board.sh(
         "ls -A /root/.edgekit/sessions /tight /tmp 2>/dev/null | grep -v ':$'; "
-        + WORKER.format("runner[.]zip", "echo")
+        + RUNNING.format("")
         + "; grep -v ondemand /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
         + "; true"
     ).strip()
@@ -85,7 +82,7 @@ def once_it_runs(board: Board, action: Callable[[], object]) -> threading.Thread
     """Does something as soon as a job is being measured on the board."""
 
     def watch() -> None:
-        wait_until(lambda: board.sh(WORKER.format("runner[.]zip run", "echo")).strip() != "", 300)
+        wait_until(lambda: board.sh(RUNNING.format(" run")).strip() != "", 300)
         wait_until(lambda: "performance" in board.sh(GOVERNOR), 300)
         action()
 
@@ -236,7 +233,7 @@ def test_a_link_that_falls_silent_while_a_job_runs(board: Board, job: Job, clean
 
 def test_a_worker_that_is_killed(board: Board, job: Job, clean: None) -> None:
     with open_device(board.address()) as device:
-        once_it_runs(board, lambda: board.sh(WORKER.format("runner[.]zip run", "kill -9")))
+        once_it_runs(board, lambda: board.sh(KILL.format(" run")))
         with pytest.raises(DeviceError, match=r"was killed by signal 9.*busy with round"):
             device.run(replace(job, repeats=LONG, governor="performance"))
 
@@ -245,7 +242,7 @@ def test_a_worker_that_is_killed(board: Board, job: Job, clean: None) -> None:
 
 def test_a_guard_that_is_killed_is_cleared_up_after(board: Board, job: Job, clean: None) -> None:
     with open_device(board.address()) as device:
-        once_it_runs(board, lambda: board.sh(WORKER.format("runner[.]zip guard", "kill -9")))
+        once_it_runs(board, lambda: board.sh(KILL.format(" guard")))
         with pytest.raises(DeviceError, match="ended before the job did"):
             device.run(replace(job, repeats=LONG, governor="performance"))
     assert "performance" in board.sh(GOVERNOR)

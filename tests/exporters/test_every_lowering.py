@@ -1,7 +1,7 @@
 """A published network with its large kernels in every form, at several sizes: the same network in every runtime."""
 
 from contextlib import nullcontext
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ CASES = [
 ]
 
 
-@cache
+@lru_cache(maxsize=1)
 def prepared(shape: Shape) -> tuple[Plan, Network]:
     """The smallest published network at a size, with its reference in float64."""
     plan = make_plan(Request("parcnetv2_xt", target="host", formats=("onnx",), shape=shape))
