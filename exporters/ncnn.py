@@ -11,9 +11,9 @@ pnnx ends well whatever it wrote, also when ncnn lacks a layer. So its file is s
 is loaded and run once (see `ncnn_trial`) before it counts as converted. ncnn has no batch axis, and every other kind of
 rounding than float32 is asked of pnnx (`fp16=0`) and of ncnn in so many words.
 
-On ARM ncnn computes `rsqrt` and `reciprocal` from the processor's estimate with a single step of Newton's method: 1.5e-5
-and 8e-6 off, which costs a network with layer norms 15 dB (`pow` and a division are exact to 1.5e-7). On x86 they are
-exact, so no check there would tell; they are written as those.
+On ARM ncnn computes `rsqrt` and `reciprocal` from the processor's estimate with one step of Newton's method, 1.5e-5 and
+8e-6 off, which costs a network with layer norms 15 dB. On x86 they are exact, so no check there would tell. They are
+written as a power and a division, which are exact to 1.5e-7 on both.
 """
 
 import shutil

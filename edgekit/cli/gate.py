@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 @click.option("--baseline", type=PATH, required=True, help="The bundle it is held against.")
 @click.option("--max-latency", type=Share(), default="+3%", show_default=True, help="Most that latency may add.")
 @click.option("--max-memory", type=Share(), help="Most that peak memory may add, such as +5%.")
+@click.option(
+    "--max-instructions",
+    type=Share(),
+    default="+0.5%",
+    show_default=True,
+    help="Most that executed instructions may add, where an emulated board counted both.",
+)
 @click.option("--max-drop", type=click.FloatRange(0), help="Most points of accuracy that may be lost.")
 @click.option("--junit", type=PATH, help="Write the checks into this file as JUnit XML.")
 @measuring_options
@@ -25,6 +32,7 @@ def gate(
     baseline: Path,
     max_latency: float,
     max_memory: float | None,
+    max_instructions: float,
     max_drop: float | None,
     junit: Path | None,
     measure: bool,
@@ -35,10 +43,12 @@ def gate(
     """Fail when BUNDLE is slower or larger than a baseline by more than is allowed.
 
     A latency fails when it is slower for certain and its best estimate is beyond the limit. Figures that are INVALID,
-    or of two machines, decide nothing: the exit code is 3 then.
+    or of two machines, decide nothing: the exit code is 3 then. Executed instructions are exact, and their
+    limit alone decides.
 
     \b
     edgekit gate new --baseline old --max-latency +3% --measure --junit gate.xml
+    edgekit bench old new --device qemu://armv7 && edgekit gate new --baseline old
     """
     from edgekit.cli.measuring import measure_now
     from edgekit.difference import difference
@@ -51,7 +61,9 @@ def gate(
         )
     if measure:
         measure_now((baseline, bundle), profile_name, threads, quiet=as_json)
-    checks = check_all(difference(baseline, bundle), Limits(latency=max_latency, memory=max_memory))
+    checks = check_all(
+        difference(baseline, bundle), Limits(latency=max_latency, memory=max_memory, instructions=max_instructions)
+    )
     if junit is not None:
         write_junit(checks, junit)
     show(checks, as_json=as_json)

@@ -16,6 +16,8 @@ from edgekit.measure import LOCAL, Bundle, Choice, Outcome, Problem, measure_bun
 from edgekit.targets.address import parse_address
 from edgekit.targets.device import Device, open_device
 
+LOOK_SECONDS = 0.2
+
 Work = Callable[[Device], Outcome]
 
 FAREWELL_SECONDS = 30.0
@@ -80,8 +82,8 @@ class Fleet:
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            while running := [thread for thread in threads if thread.is_alive()]:
+                running[0].join(LOOK_SECONDS)  # a signal that another thread took would wake nobody here
         except BaseException:
             self._give_up(threads)
             raise
