@@ -1,5 +1,7 @@
 """What a board tells of itself, as evidence."""
 
+from typing import Any
+
 import pytest
 
 from edgekit.bench.record import Evidence
@@ -17,7 +19,7 @@ def test_the_machine_of_a_board() -> None:
 
 
 def test_a_board_that_tells_nothing_gives_no_evidence() -> None:
-    silent = {"clocks_khz": {}, "highest_khz": {}, "governors": {}, "temperatures_c": {}, "load": None}
+    silent: dict[str, Any] = {"clocks_khz": {}, "highest_khz": {}, "governors": {}, "temperatures_c": {}, "load": None}
 
     record = record_of(before=state(**silent), after=state(monotonic_s=12.0, **silent))
 
