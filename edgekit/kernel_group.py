@@ -7,8 +7,8 @@ with a local kernel beside it is one group, `1x111 > 111x1 + 7x7`.
 Its convolutions are of two kinds, and every kind has forms of its own:
 
     line    1 x K or K x 1    depthwise, or toeplitz: a product with one banded (circular: circulant) matrix per channel
-    plane   anything else     depthwise; pieces: a sum of kernels with few taps; or rows: a product with the banded
-                              matrices of all its rows
+    plane   anything else     depthwise; pieces: a sum of kernels with few taps; rows: a product with the banded
+                              matrices of all its rows; or polyphase: a grouped convolution between blocks of pixels
 
 A group as a whole may be written as one kernel (`dense`), or as one matrix between all pixels (`matmul`).
 """
@@ -30,14 +30,17 @@ Kind = Literal["line", "plane"]
 
 KINDS: tuple[Kind, ...] = ("line", "plane")
 
-DEPTHWISE, TOEPLITZ, PIECES, ROWS = "depthwise", "toeplitz", "pieces", "rows"
+DEPTHWISE, TOEPLITZ, PIECES, ROWS, POLYPHASE = "depthwise", "toeplitz", "pieces", "rows", "polyphase"
 DENSE, MATMUL = "dense", "matmul"
 
-FORMS = (DEPTHWISE, TOEPLITZ, PIECES, ROWS, DENSE, MATMUL)
+FORMS = (DEPTHWISE, TOEPLITZ, PIECES, ROWS, POLYPHASE, DENSE, MATMUL)
 """Every form there is; the first is as trained."""
 
 PIECE_TAPS = 25
 """Most taps of a piece: up to so many, XNNPACK has fast depthwise kernels."""
+
+PHASES = 4
+"""Rows and columns of a block of pixels: 16 channels in and out of each group, as many as wide vectors hold."""
 
 SMALL_TAPS = 9
 """Every runtime has fast kernels of up to so many taps; groups without a larger or circular one are left alone."""
@@ -216,9 +219,22 @@ def matrix_bytes(channels: int, side: int, result: int) -> int:
 def plane_forms(group: KernelGroup) -> tuple[str, ...]:
     """The forms its two-dimensional convolutions have."""
     planes = [place for place in places(group) if place[0].kind == "plane"]
-    pieces = any(why_not_pieces(step) is None for step, _, _ in planes)
-    rows = any(why_not_rows(place[0], row_bytes(group.channels, *place)) is None for place in planes)
-    return (DEPTHWISE, *([PIECES] if pieces else []), *([ROWS] if rows else []))
+    others = (PIECES, ROWS, POLYPHASE)
+    return (
+        DEPTHWISE,
+        *(form for form in others if any(why_not(form, group.channels, *place) is None for place in planes)),
+    )
+
+
+def why_not(form: str, channels: int, step: KernelStep, size: Pair, result: Pair) -> str | None:
+    """Why a two-dimensional convolution has not a form, None where it has."""
+    if form == PIECES:
+        return why_not_pieces(step)
+    if form == ROWS:
+        return why_not_rows(step, row_bytes(channels, step, size, result))
+    if form == POLYPHASE:
+        return why_not_polyphase(step, polyphase_bytes(channels, step))
+    return None
 
 
 def why_not_rows(step: KernelStep, needed: int) -> str | None:
@@ -229,6 +245,19 @@ def why_not_rows(step: KernelStep, needed: int) -> str | None:
         return "it is circular"
     if needed > MOST_TOEPLITZ_BYTES:
         return f"the matrices would take {needed >> 20} MiB"
+    return None
+
+
+def why_not_polyphase(step: KernelStep, needed: int) -> str | None:
+    """Why a convolution is not written between blocks, given the bytes that takes; None where it can be."""
+    if step.taps[0] * step.taps[1] <= PIECE_TAPS:
+        return f"it has no more than {PIECE_TAPS} taps"
+    if any(step.wrap):
+        return "it is circular"
+    if step.stride != (1, 1):
+        return "it has a stride"
+    if needed > MOST_TOEPLITZ_BYTES:
+        return f"the grouped kernel would take {needed >> 20} MiB"
     return None
 
 
@@ -279,14 +308,8 @@ def merged_taps(group: KernelGroup) -> Pair:
 
 def forms_of_steps(group: KernelGroup, forms: Mapping[Kind, str]) -> tuple[str, ...]:
     """The form of every convolution, given that of its kind; one that has no such form stays depthwise."""
-    found = []
-    for step, size, result in places(group):
-        form = forms[step.kind]
-        lacks = (form == PIECES and why_not_pieces(step)) or (
-            form == ROWS and why_not_rows(step, row_bytes(group.channels, step, size, result))
-        )
-        found.append(DEPTHWISE if lacks else form)
-    return tuple(found)
+    wanted = ((place, forms[place[0].kind]) for place in places(group))
+    return tuple(form if why_not(form, group.channels, *place) is None else DEPTHWISE for place, form in wanted)
 
 
 def separate_bytes(group: KernelGroup, forms: Mapping[Kind, str]) -> int:
@@ -302,7 +325,19 @@ def step_bytes(channels: int, step: KernelStep, size: Pair, result: Pair, form: 
         return bias + matrix_bytes(channels, size[step.axis], result[step.axis])
     if form == ROWS:
         return bias + row_bytes(channels, step, size, result)
+    if form == POLYPHASE:
+        return PHASES**2 * bias + polyphase_bytes(channels, step)
     return bias + channels * prod(step.taps) * FLOAT_BYTES
+
+
+def polyphase_taps(step: KernelStep) -> Pair:
+    """Blocks that the kernel meets from a block of pixels, along each axis."""
+    return _pair(-(-(reach + PHASES - 1) // PHASES) for reach in step.reach)
+
+
+def polyphase_bytes(channels: int, step: KernelStep) -> int:
+    """Bytes of the grouped kernel between blocks."""
+    return channels * PHASES**4 * prod(polyphase_taps(step)) * FLOAT_BYTES
 
 
 def row_bytes(channels: int, step: KernelStep, size: Pair, result: Pair) -> int:

@@ -1,4 +1,4 @@
-"""ONNX, through torch's dynamo exporter, then onnxsim.
+"""ONNX, through torch's dynamo exporter, then onnxsim, then without the repeats in its constants.
 
 The simplified graph comes first; the plain one stays as a candidate to fall back to should simplification have
 changed the network. What every node says about itself is in `onnx_graph`.
@@ -10,6 +10,7 @@ import onnx
 import onnxsim
 
 from edgekit.exporters.base import Candidate, ExportSpec
+from edgekit.exporters.gathered_constants import gather_constants
 from edgekit.exporters.onnx_graph import copy_module_paths, to_graph
 from edgekit.program import Program
 
@@ -27,10 +28,12 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     except Exception as error:  # noqa: BLE001 - whatever onnxsim raises, the plain graph is still good
         return (Candidate((plain_path,), "plain", (f"onnxsim failed ({type(error).__name__}), graph not simplified",)),)
     copy_module_paths(plain, simplified)
+    notes = [f"opset {OPSET}", f"onnxsim: {len(plain.graph.node)} nodes to {len(simplified.graph.node)}"]
+    gathered = gather_constants(simplified)  # last: onnxsim would expand them again
+    notes += [f"{gathered} constants stored without repeats"] if gathered else []
     path = folder / f"{stem}.onnx"
     _write(simplified, path, spec)
-    notes = (f"opset {OPSET}", f"onnxsim: {len(plain.graph.node)} nodes to {len(simplified.graph.node)}")
-    return Candidate((path,), "simplified", notes), Candidate((plain_path,), "plain", (f"opset {OPSET}",))
+    return Candidate((path,), "simplified", tuple(notes)), Candidate((plain_path,), "plain", (f"opset {OPSET}",))
 
 
 def _write(model: onnx.ModelProto, path: Path, spec: ExportSpec) -> None:

@@ -15,7 +15,9 @@ from edgekit.kernel_group import (
     merges,
     places,
     row_bytes,
+    why_not,
     why_not_pieces,
+    why_not_polyphase,
     why_not_rows,
 )
 from tests.kernels import GROUPS, TORUS, circular, group, same
@@ -79,23 +81,25 @@ def test_the_first_candidate_is_as_trained_and_every_name_is_of_forms(name: str)
         assert bool(way.kinds) == (way.whole is None)
 
 
+FEW_TAPS = "it has no more than 25 taps"
+
 WAYS = {
     "row": "depthwise, toeplitz, matmul",
-    "plane": "depthwise, pieces, rows, matmul",
+    "plane": "depthwise, pieces, rows, polyphase, matmul",
     "smaller plane": "depthwise, matmul",
-    "wide plane": "depthwise, rows, matmul",
+    "wide plane": "depthwise, rows, polyphase, matmul",
     "strided plane": "depthwise, rows, matmul",
-    "even plane": "depthwise, rows, matmul",
+    "even plane": "depthwise, rows, polyphase, matmul",
     "pair": "depthwise, toeplitz, dense, matmul",
     "pair with biases": "depthwise, toeplitz, matmul",
     "pair with a last bias": "depthwise, toeplitz, dense, matmul",
     "pair and local": (
-        "depthwise, depthwise + pieces, depthwise + rows, toeplitz + depthwise, toeplitz + pieces, toeplitz + rows, "
-        "dense, matmul"
+        "depthwise, depthwise + pieces, depthwise + rows, depthwise + polyphase, toeplitz + depthwise, "
+        "toeplitz + pieces, toeplitz + rows, toeplitz + polyphase, dense, matmul"
     ),
-    "cross": "depthwise, pieces, rows, dense, matmul",
+    "cross": "depthwise, pieces, rows, polyphase, dense, matmul",
     "row after row": "depthwise, toeplitz, matmul",
-    "plane after plane": "depthwise, pieces, rows, matmul",
+    "plane after plane": "depthwise, pieces, rows, polyphase, matmul",
     "circular pair": "depthwise, toeplitz, matmul",
     "torus": "depthwise, matmul",
 }
@@ -120,33 +124,46 @@ def test_matrices_grow_with_the_map_until_they_are_no_form() -> None:
 
     assert ways(line, 256) - ways(line, 257) == {"toeplitz"}  # 64 channels of 256 x 256 floats are 16 MiB
     assert ways(plane, 96) - ways(plane, 97) == {"rows"}  # seven rows of 96 x 96
+    assert "polyphase" in ways(plane, 1000)  # whose constants do not grow
     assert ways(pixels, 22) - ways(pixels, 23) == {"matmul"}  # 22^4 floats in each channel
 
 
 @pytest.mark.parametrize(
-    ("step", "pieces", "rows"),
+    ("step", "pieces", "rows", "polyphase"),
     [
-        (same(5, 5), "it has no more than 25 taps", "it has no more than 25 taps"),
-        (same(7, 7), None, None),
-        (same(13, 13), "two rows of 13 taps are more than 25", None),
-        (TORUS, "it has no more than 25 taps", "it has no more than 25 taps"),
+        (same(5, 5), FEW_TAPS, FEW_TAPS, FEW_TAPS),
+        (same(7, 7), None, None, None),
+        (same(13, 13), "two rows of 13 taps are more than 25", None, None),
+        (KernelStep(taps=(7, 7), stride=(2, 1)), "it has a stride or is dilated", None, "it has a stride"),
+        (TORUS, FEW_TAPS, FEW_TAPS, FEW_TAPS),
         (
             KernelStep(taps=(7, 7), wrap=(3, 3, 3, 3)),
             "the zero padding is less than half the rows",
+            "it is circular",
             "it is circular",
         ),
     ],
     ids=str,
 )
-def test_what_a_plane_cannot_be_written_as_has_a_reason(step: KernelStep, pieces: str | None, rows: str | None) -> None:
+def test_what_a_plane_cannot_be_written_as_has_a_reason(
+    step: KernelStep, pieces: str | None, rows: str | None, polyphase: str | None
+) -> None:
     assert why_not_pieces(step) == pieces
     assert why_not_rows(step, 1000) == rows
+    assert why_not_polyphase(step, 1000) == polyphase
 
 
 def test_rows_may_take_too_much() -> None:
     step = same(31, 31)
     (place,) = places(group((step,), size=(112, 112), channels=64))
     assert why_not_rows(step, row_bytes(64, *place)) == "the matrices would take 94 MiB"
+
+
+def test_blocks_may_take_too_much() -> None:
+    step = same(31, 31)
+    (place,) = places(group((step,), channels=256))
+    assert why_not("polyphase", 256, *place) == "the grouped kernel would take 20 MiB"
+    assert why_not("polyphase", 128, *place) is None
 
 
 def test_each_convolution_of_a_kind_has_its_form_or_stays() -> None:
@@ -207,6 +224,7 @@ def test_what_is_not_one_kernel_is_not_merged(other: KernelStep) -> None:
         ("strided row", "toeplitz", 7 * 4),
         ("plane", "pieces", 49 + 1),
         ("plane", "rows", 7 * 7 * 7 + 1),
+        ("plane", "polyphase", 16 * (16 * 3 * 3 + 1)),
         ("pair and local", "toeplitz + depthwise", 9 * 9 + 7 * 7 + 1 + 49 + 1),
         ("pair and local", "dense", 17 * 13 + 1),
         ("pair and local", "matmul", (9 * 7) ** 2 + 1),

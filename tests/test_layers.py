@@ -91,7 +91,7 @@ FREE = frozenset({"cli", "__main__"})
 
 SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "exporters": frozenset({"base", "onnx_graph", "process"}),
+        "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
     }

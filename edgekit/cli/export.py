@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     "--lowering",
     metavar="[PATTERN=]FORM",
     multiple=True,
-    help="Form of depthwise kernels, for modules like this: depthwise, toeplitz, pieces, rows, dense, matmul or auto.",
+    help="Form of depthwise kernels, for modules like this: depthwise, toeplitz, pieces, rows, polyphase, dense, "
+    "matmul or auto.",
 )
 @click.option("--max-size", "max_bytes", type=Size(), help="Most an artifact may take, such as 40MB: smaller forms.")
 @network_options

@@ -1,4 +1,7 @@
-"""ONNX files. Shapes come from the file where it has them, and are inferred where it does not."""
+"""ONNX files. Shapes come from the file where it has them, and are inferred where it does not.
+
+Nodes that read constants alone are run when the file is loaded; what they give is a constant like the others.
+"""
 
 from math import prod
 from pathlib import Path
@@ -25,7 +28,11 @@ def read(path: Path) -> FileGraph:
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     shapes, sizes = _tensors(graph)
     nodes = {}
+    constants = {constant.name for constant in graph.initializer}
     for index, node in enumerate(graph.node):
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+            continue
         name = node.name or f"{node.op_type} {index}"
         module = next((entry.value for entry in node.metadata_props if entry.key == MODULE_KEY), None)
         operands = tuple(tensor for tensor in node.input if tensor)

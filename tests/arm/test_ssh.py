@@ -28,7 +28,7 @@ from tests.arm.vm import Board, missing_tool, running_board
 
 pytestmark = pytest.mark.arm
 
-RUNNING, KILL = "busybox pgrep -f 'runner[.]zip{0}'; true", "busybox pkill -9 -f 'runner[.]zip{0}'"
+RUNNING, KILL = "pgrep -f 'runner[.]zip{0}' || test $? -eq 1", "pkill -9 -f 'runner[.]zip{0}'"
 """Scripts for the board: the processes of the runner, whose command lines go on in these words, and their end."""
 
 GOVERNOR = "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"

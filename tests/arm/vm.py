@@ -27,7 +27,7 @@ from edgekit.targets.userland import USERLANDS
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pin_userlands.py"
 TOOLS = {"qemu-system-arm": "qemu-system-arm", "cpio": "cpio", "ssh": "openssh-client", "dpkg-deb": "dpkg"}
 PACKAGES = (
-    *("base-passwd", "busybox-static", "coreutils", "dash", "linux-image-armmp", "openssh-server"),
+    *("base-passwd", "busybox-static", "coreutils", "dash", "linux-image-armmp", "openssh-server", "procps"),
     *("python3-minimal", "python3-numpy", "libstdc++6", "libgomp1", "libatomic1"),
 )
 MODULES = ("virtio", "virtio_ring", "virtio_mmio", "failover", "net_failover", "virtio_net")

@@ -78,11 +78,15 @@ def test_one_wrong_tap_is_found(name: str, way: str, monkeypatch: pytest.MonkeyP
         bent[1, 0, weight.shape[2] // 2, weight.shape[3] // 2] *= 1.01
         return bent, bias
 
-    for form in ("toeplitz", "kernel_pieces", "kernel_rows", "dense_kernel", "pixel_matrix"):
+    forms = ("toeplitz", "kernel_pieces", "kernel_rows", "kernel_polyphase", "dense_kernel", "pixel_matrix")
+    for form in forms:
         monkeypatch.setattr(f"edgekit.passes.lower.{form}.weights", wrong)
     with pytest.raises(ParityError, match="Pass 'kernel-forms' changed the network"):
         apply(KernelForms((way,)), trained(name), probes(probe_shape(GROUPS[name])), gate_db=100.0)
 
+
+BLOCKS = {"constant_pad_nd": 1, "reshape": 4, "permute": 2, "conv2d": 1}
+"""What polyphase takes, before the map is cut to size."""
 
 OPERATORS = {
     ("row", "toeplitz"): ({"toeplitz": 1}, {"matmul": 1, "add": 1}, 9 * 7 * 7),
@@ -95,6 +99,16 @@ OPERATORS = {
         {"rows": 1},
         {"constant_pad_nd": 1, "slice": 7, "cat": 1, "matmul": 1, "add": 1},
         5 * 4 * 7 * 7,
+    ),
+    ("plane", "polyphase"): ({"polyphase": 1}, BLOCKS | {"slice": 2}, 12 * 8 * 16 * 3 * 3),
+    ("wide plane", "polyphase"): ({"polyphase": 1}, BLOCKS | {"slice": 2}, 12 * 8 * 16 * 2 * 4),
+    ("unpadded plane", "polyphase"): ({"polyphase": 1}, BLOCKS | {"slice": 2}, 4 * 4 * 16 * 3 * 2),
+    ("dilated plane", "polyphase"): ({"polyphase": 1}, BLOCKS | {"slice": 2}, 12 * 8 * 16 * 6 * 6),
+    ("even plane", "polyphase"): ({"polyphase": 1}, BLOCKS | {"slice": 1}, 12 * 8 * 16 * 3 * 3),
+    ("cross", "polyphase"): (
+        {"polyphase": 2},
+        {"constant_pad_nd": 2, "reshape": 8, "permute": 4, "conv2d": 3, "slice": 4, "add": 2},
+        12 * 8 * 16 * 2 * (5 * 2) + 63 * 25,
     ),
     ("pair", "toeplitz"): ({"toeplitz": 2}, {"matmul": 2}, 63 * (9 + 7)),
     ("pair and local", "toeplitz + pieces"): (
@@ -149,7 +163,7 @@ class Read(nn.Module):
         return z
 
 
-@pytest.mark.parametrize("first", ["pieces", "rows", "matmul", "depthwise"])
+@pytest.mark.parametrize("first", ["pieces", "rows", "polyphase", "matmul", "depthwise"])
 @pytest.mark.parametrize("second", ["toeplitz", "matmul", "depthwise"])
 def test_a_group_reads_what_another_one_became(first: str, second: str) -> None:
     shape = (2, 4, 9, 7)

@@ -39,7 +39,7 @@ def test_the_zoo_has_every_group_once_and_each_can_be_written_in_several_ways() 
     assert len(set(ZOO)) == len({str(found) for found in ZOO}) == len(ZOO)
     assert all(len(candidates(found)) > 1 for found in ZOO)
     assert {form for found in ZOO for way in candidates(found).values() for form in way.forms} == {
-        *("depthwise", "toeplitz", "pieces", "rows", "dense", "matmul"),
+        *("depthwise", "toeplitz", "pieces", "rows", "polyphase", "dense", "matmul"),
     }
 
 

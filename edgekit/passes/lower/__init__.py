@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgekit.passes.base import Pass
+from edgekit.passes.lower.blocks_last import BlocksLast
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
@@ -53,7 +54,7 @@ LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, _padding)),
         ("openvino", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means,)),
-        ("tflite", "fp32"): Lowering((_split,), (_staged, _row, _broadcast)),
+        ("tflite", "fp32"): Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast)),
         ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
         ("torch", "fp32"): Lowering(kernels=False),

@@ -1,7 +1,7 @@
 """Depthwise kernels are written in the form that was chosen for them.
 
-The forms themselves are in `toeplitz`, `kernel_pieces`, `kernel_rows`, `dense_kernel` and `pixel_matrix`; which of them
-a group gets is no business of this pass (`edgekit.tuning` decides).
+The forms themselves are in `toeplitz`, `kernel_pieces`, `kernel_rows`, `kernel_polyphase`, `dense_kernel` and
+`pixel_matrix`; which of them a group gets is no business of this pass (`edgekit.tuning` decides).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from edgekit.kernel_group import (
     DEPTHWISE,
     MATMUL,
     PIECES,
+    POLYPHASE,
     ROWS,
     TOEPLITZ,
     Candidate,
@@ -24,6 +25,7 @@ from edgekit.kernel_group import (
 from edgekit.passes.base import Log
 from edgekit.passes.lower.dense_kernel import write_dense
 from edgekit.passes.lower.kernel_pieces import write_pieces
+from edgekit.passes.lower.kernel_polyphase import write_polyphase
 from edgekit.passes.lower.kernel_rows import write_rows
 from edgekit.passes.lower.kernel_sites import GroupSite, StepSite, find_groups
 from edgekit.passes.lower.pixel_matrix import write_matmul
@@ -31,7 +33,7 @@ from edgekit.passes.lower.toeplitz import write_toeplitz
 from edgekit.program import Program
 
 STEP_FORMS: Mapping[str, Callable[[Program, StepSite], Node]] = MappingProxyType(
-    {TOEPLITZ: write_toeplitz, PIECES: write_pieces, ROWS: write_rows}
+    {TOEPLITZ: write_toeplitz, PIECES: write_pieces, ROWS: write_rows, POLYPHASE: write_polyphase}
 )
 """Form of a single convolution to what writes it."""
 
