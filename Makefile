@@ -30,7 +30,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-arm lint format build hooks constraints clean distclean
+.PHONY: help demo test test-slow test-arm instructions lint format build hooks constraints clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,7 +45,10 @@ test-slow: $(INSTALLED) ## Run the slow tests: conversions and float64 verificat
 	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
 
 test-arm: $(INSTALLED) ## Run exported artifacts in emulated ARM boards (needs qemu-user, qemu-system-arm)
-	$(PYTEST) -m arm tests/arm $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m arm tests/arm $(ARGS)
+
+instructions: $(INSTALLED) ## Count instructions on emulated boards anew, for tests/arm/instructions.json
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.arm.instructions
 
 lint: $(DEV_INSTALLED) ## Check style, formatting and types
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgekit.artifact import GraphStats
-from edgekit.bench.history import Pairing, pairings
+from edgekit.bench.history import Pairing, Tally, pairings, tallies
 from edgekit.bench.record import Run
 from edgekit.bench.store import read_runs
 from edgekit.bundle import Manifest, Member, read_manifest
@@ -31,6 +31,7 @@ class ArtifactDifference(Struct, frozen=True, kw_only=True):
         program: The program each was made of.
         snr_db: Parity with the original model, on the case that comes closest to its gate.
         latency: One pairing for each setting that both were measured in.
+        executed: One tally for each emulated board that counted both.
     """
 
     format: str
@@ -40,6 +41,7 @@ class ArtifactDifference(Struct, frozen=True, kw_only=True):
     program: tuple[GraphStats, GraphStats]
     snr_db: tuple[float, float]
     latency: tuple[Pairing, ...]
+    executed: tuple[Tally, ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,6 +95,7 @@ def _artifacts(manifests: tuple[Manifest, Manifest], runs: tuple[Sequence[Run], 
     others = {_key(member): member for member in manifests[1].members}
     for one in manifests[0].members:
         if other := others.get(_key(one)):
+            sha256 = one.artifact.sha256, other.artifact.sha256
             yield ArtifactDifference(
                 format=one.artifact.format,
                 precision=one.artifact.precision,
@@ -100,7 +103,8 @@ def _artifacts(manifests: tuple[Manifest, Manifest], runs: tuple[Sequence[Run], 
                 size_bytes=(_size(one), _size(other)),
                 program=(one.program, other.program),
                 snr_db=(tightest(one.parity).parity.snr_db, tightest(other.parity).parity.snr_db),
-                latency=pairings(runs[0], runs[1], (one.artifact.sha256, other.artifact.sha256)),
+                latency=pairings(runs[0], runs[1], sha256),
+                executed=tallies(runs[0], runs[1], sha256),
             )
 
 
@@ -168,9 +172,18 @@ def _judgement(one: ArtifactDifference) -> str:
     if one.identical:
         return "is the same, byte for byte"
     known = [each for each in one.latency if each.comparison.ratio is not None]
-    if not known:
+    counts = [_work(each) for each in one.executed if each.ratio is not None]
+    if not known and not counts:
         return "cannot be compared in latency" if one.latency else "was not measured in both"
-    return ", ".join(_pace(each, several=len(known) > 1) for each in known)
+    return ", ".join([*(_pace(each, several=len(known) > 1) for each in known), *counts])
+
+
+def _work(tally: Tally) -> str:
+    """How the second's executed instructions compare."""
+    added = (tally.ratio or 1.0) - 1
+    if not added:
+        return f"executes as many instructions on {tally.device}"
+    return f"executes {abs(added):.2%} {'fewer' if added < 0 else 'more'} instructions on {tally.device}"
 
 
 def _pace(pairing: Pairing, *, several: bool) -> str:

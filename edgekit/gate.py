@@ -7,18 +7,22 @@ of another machine, decides nothing: the gate refuses.
 
 An accuracy is compared image by image, by the latest evaluations of both bundles on the same images, and fails where
 the whole interval of its drop is beyond the limit.
+
+Executed instructions of an emulated board are exact, so that the limit alone decides; where a runtime's own threads
+scatter them, an excess within the scatter passes as undecided.
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from msgspec import Struct
 
-from edgekit.bench.history import Pairing
+from edgekit.bench.history import Pairing, Tally
 from edgekit.difference import ArtifactDifference, Difference
 from edgekit.errors import CheckFailedError, EnvironmentProblemError, MisuseError
 from edgekit.evaluation.record import Evaluation, Step
@@ -31,6 +35,11 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     latency: float | None = None
     memory: float | None = None
+    instructions: float | None = None
+
+
+SCATTER: Mapping[str, float] = MappingProxyType({"openvino": 0.02})
+"""Runtime to how far its counts of one artifact lie apart: OpenVINO's worker threads wait in loops."""
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -61,7 +70,7 @@ def check_all(found: Difference, limits: Limits) -> tuple[Check, ...]:
 
 
 def _artifact(one: ArtifactDifference, limits: Limits) -> Iterator[Check]:
-    if not one.latency:
+    if not one.latency and not one.executed:
         raise MisuseError(
             f"The {one.name} artifact was not measured in both bundles in one setting. Pass --measure, or run "
             "`edgekit bench BASELINE BUNDLE` first."
@@ -71,6 +80,9 @@ def _artifact(one: ArtifactDifference, limits: Limits) -> Iterator[Check]:
             yield latency_check(one.name, pairing, limits.latency)
         if limits.memory is not None:
             yield memory_check(one.name, pairing, limits.memory)
+    for tally in one.executed:
+        if limits.instructions is not None:
+            yield instruction_check(one.name, tally, limits.instructions)
 
 
 def latency_check(name: str, pairing: Pairing, limit: float) -> Check:
@@ -162,6 +174,29 @@ def accuracy_check(
 
 def _is(step: Step, one: ArtifactDifference) -> bool:
     return (step.format, step.precision) == (one.format, one.precision)
+
+
+def instruction_check(name: str, tally: Tally, limit: float) -> Check:
+    """Whether the executed instructions keep to their limit.
+
+    Raises:
+        EnvironmentProblemError: They are of two builds of a runtime.
+    """
+    if tally.ratio is None:
+        raise EnvironmentProblemError(
+            f"The {name} artifacts cannot be compared on {tally.device}. {' '.join(tally.obstacles)} Count both again: "
+            f"edgekit bench BASELINE BUNDLE --device {tally.device}"
+        )
+    runtime, added = tally.first.subject.runtime, tally.ratio - 1
+    beyond, scatter = added > limit, SCATTER.get(runtime, 0.0)
+    decided = not beyond or added > scatter
+    text = f"{tally.first.instructions:,} to {tally.second.instructions:,}, {added:+.2%}, at most {limit:+.2%}"
+    return Check(
+        name=f"instructions of {name} on {tally.device}, emulated",
+        passed=not beyond or not decided,
+        decided=decided,
+        text=text if decided else f"{text}: undecided; {runtime}'s own threads scatter it by up to {scatter:.0%}",
+    )
 
 
 def conclude(checks: Sequence[Check]) -> None:

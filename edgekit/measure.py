@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 
 import msgspec
@@ -69,20 +70,32 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an artifact has no figures, or lacks some."""
+    """Why an artifact has no figures, or lacks some; with no bundle and no artifact it is the whole device."""
 
+    bundle: Path | None
+    artifact: str
+    setting: Setting | None
+    error: EdgekitError
+    device: str = LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An artifact that nobody asked for by name and that a device cannot run, and what would help."""
+
+    device: str
     bundle: Path
     artifact: str
-    setting: Setting
-    error: EdgekitError
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a measuring came to: one run for each bundle, in order, and what went wrong."""
+    """What a measuring came to: for each device one run of each bundle, in order, and what went wrong."""
 
     runs: tuple[Run, ...]
     problems: tuple[Problem, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def measure_bundles(
@@ -107,18 +120,7 @@ def measure_bundles(
         MisuseError: Nothing of the bundles was chosen.
         ArtifactError: A bundle's reference is missing or is not the one in the manifest.
     """
-    contestants = [
-        Contestant(index, number, setting)
-        for index, bundle in enumerate(bundles)
-        for number, member in enumerate(bundle.manifest.members)
-        if choice.takes(member)
-        for setting in choice.settings
-    ]
-    if not contestants:
-        held = sorted({each.artifact.format for bundle in bundles for each in bundle.manifest.members})
-        raise MisuseError(f"Nothing is left to measure; the bundles hold {', '.join(held) or 'no artifact'}.")
-    for bundle in bundles:
-        check_file(bundle.folder, bundle.manifest.reference)
+    contestants = choose_contestants(bundles, choice)
     places, problems = _places(bundles, contestants)
     memory = _memories(bundles, places, problems, progress) if choice.memory else {}
     probe, machine = Probe(root), host_machine(root)
@@ -133,6 +135,28 @@ def measure_bundles(
         for contestant, one in taken.items()
     }
     return Outcome(_runs(bundles, measured, profile, command, machine), tuple(problems))
+
+
+def choose_contestants(bundles: Sequence[Bundle], choice: Choice) -> list[Contestant]:
+    """What there is to measure, by bundle, artifact and setting.
+
+    Raises:
+        MisuseError: It is nothing.
+        ArtifactError: A bundle's reference is missing or is not the one in the manifest.
+    """
+    contestants = [
+        Contestant(index, number, setting)
+        for index, bundle in enumerate(bundles)
+        for number, member in enumerate(bundle.manifest.members)
+        if choice.takes(member)
+        for setting in choice.settings
+    ]
+    if not contestants:
+        held = sorted({each.artifact.format for bundle in bundles for each in bundle.manifest.members})
+        raise MisuseError(f"Nothing is left to measure; the bundles hold {', '.join(held) or 'no artifact'}.")
+    for bundle in bundles:
+        check_file(bundle.folder, bundle.manifest.reference)
+    return contestants
 
 
 def _places(
@@ -324,7 +348,7 @@ def check_storage(bundles: Sequence[Bundle], out: Path | None) -> None:
 
 
 def store(bundles: Sequence[Bundle], runs: Sequence[Run], out: Path | None) -> tuple[Path, ...]:
-    """Writes the runs into their bundles, or all of them into one file, and says where.
+    """Writes the runs of each device into their bundles, or all of them into one file, and says where.
 
     Raises:
         OutputError: A place cannot be written.
@@ -334,8 +358,8 @@ def store(bundles: Sequence[Bundle], runs: Sequence[Run], out: Path | None) -> t
             content = msgspec.json.encode({"schema_version": SCHEMA_VERSION, "runs": runs})
             partial.write_bytes(msgspec.json.format(content, indent=1) + b"\n")
         return (out,)
-    pairs = zip(bundles, runs, strict=True)
-    return tuple(write_run(run, bundle.folder) for bundle, run in pairs if run.measurements)
+    pairs = zip(cycle(bundles), runs)  # every device has one run of each bundle, in order
+    return tuple(write_run(run, bundle.folder) for bundle, run in pairs if run.measurements or run.executions)
 
 
 def conclude(problems: Sequence[Problem]) -> EdgekitError | None:

@@ -111,9 +111,13 @@ def disturbances(before: State, after: State) -> list[str]:
     step = (after.wall_s - before.wall_s) - (after.monotonic_s - before.monotonic_s)
     if abs(step) > STEP_SECONDS:
         found.append(f"the clock was set by {step:+.0f} s meanwhile; times are from the steady clock and hold")
-    lowered = [core for core, allowed in after.allowed_khz.items() if allowed < before.allowed_khz.get(core, allowed)]
-    if lowered:
+    if lowered := throttled_cores(before, after):
         found.append(f"the highest allowed clock of {', '.join(lowered)} was lowered meanwhile: throttled by heat")
     if before.governors != after.governors:
         found.append("the governor was changed meanwhile")
     return found
+
+
+def throttled_cores(before: State, after: State) -> list[str]:
+    """The cores whose highest allowed clock became lower."""
+    return [core for core, allowed in after.allowed_khz.items() if allowed < before.allowed_khz.get(core, allowed)]

@@ -226,6 +226,12 @@ def arm_core(implementer: str, part: str) -> str | None:
     return _ARM_CORES.get(part) if implementer == "0x41" else None
 
 
+def core_name(processor: str) -> str:
+    """The design of a core, from what a device tells of it: `0x41:0xd08` is a Cortex-A72."""
+    implementer, _, part = processor.partition(":")
+    return arm_core(implementer, part) or processor
+
+
 def _highest_mhz(cpufreq: Path, number: str) -> int:
     kilohertz = _read(cpufreq / f"cpu{number}/cpufreq/cpuinfo_max_freq").strip()
     return int(kilohertz) // 1000 if kilohertz.isdecimal() else 0

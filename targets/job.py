@@ -21,12 +21,14 @@ class Task:
         runtime: The runtime of the artifact, such as `tflite`, or a distribution of it, such as `tflite-runtime`.
         files: Its files, the loadable one first. They keep their names, so no two may have the same.
         cases: Inputs by name. The artifact runs once on each for its outputs, and is measured on the first.
+        turn: How many times in a row it is timed in every repeat.
     """
 
     key: str
     runtime: str
     files: tuple[Path, ...]
     cases: tuple[Arrays, ...]
+    turn: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Job:
         tasks: The artifacts.
         measure: Wall time, or executed instructions where the device can count them.
         repeats: How often each is measured; with 0 the artifacts run on their cases only.
+        settle: Runs before each turn, which bring its data back into the caches that others have used meanwhile.
         warmup: Runs before that, beyond the one on each case.
         threads: How many each runtime may use. Instructions are counted with one thread, or they count waiting too.
         outputs: Whether the tensors come back.
@@ -47,6 +50,7 @@ class Job:
     tasks: tuple[Task, ...]
     measure: Measure = "latency"
     repeats: int = 10
+    settle: int = 0
     warmup: int = 2
     threads: int = 1
     outputs: bool = True

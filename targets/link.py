@@ -106,8 +106,21 @@ def end_process(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def stream_events(address: Address, command: list[str], environment: Mapping[str, str], timeout_s: float) -> Events:
+def stream_events(
+    address: Address,
+    command: list[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    started: Callable[["subprocess.Popen[bytes]"], None],
+) -> Events:
     """Starts a program that speaks in events, one JSON object in a line, and passes them on.
+
+    Args:
+        address: What to call the device.
+        command: The program.
+        environment: All of its environment.
+        timeout_s: Seconds after which it is ended.
+        started: Gets the process, for whoever may have to end it from elsewhere.
 
     Raises:
         DeviceError: It ended in another way than well; the message holds the end of what it said to standard error.
@@ -116,6 +129,7 @@ def stream_events(address: Address, command: list[str], environment: Mapping[str
         process = subprocess.Popen(
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
         )
+        started(process)
         last = "nothing"
         try:
             with limited(process, timeout_s) as expired:

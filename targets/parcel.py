@@ -17,6 +17,9 @@ from edgekit.targets.link import Content
 DTYPES = ("float32", "float64", "int8", "uint8", "int32", "int64")
 """What inputs may be made of; the runner knows no others."""
 
+SETTINGS = ("measure", "repeats", "settle", "warmup", "threads")
+"""What of a job the runner goes by; the rest is for whoever starts it."""
+
 
 def pack(job: Job) -> tuple[dict[str, Content], bytes]:
     """Everything that a job needs, by SHA-256, and its description in JSON.
@@ -27,7 +30,7 @@ def pack(job: Job) -> tuple[dict[str, Content], bytes]:
     _check(job)
     blobs: dict[str, Content] = {}
     tasks = [_pack_task(number, task, blobs) for number, task in enumerate(job.tasks)]
-    settings = {"measure": job.measure, "repeats": job.repeats, "warmup": job.warmup, "threads": job.threads}
+    settings = {name: getattr(job, name) for name in SETTINGS}
     return blobs, msgspec.json.encode({**settings, "tasks": tasks})
 
 
@@ -50,7 +53,7 @@ def _check(job: Job) -> None:
 def _pack_task(number: int, task: Task, blobs: dict[str, Content]) -> dict[str, object]:
     files = [{"name": file.name, "sha256": _keep(blobs, file)} for file in task.files]
     cases = [{name: _pack_array(array, blobs) for name, array in case.items()} for case in task.cases]
-    return {"number": number, "runtime": task.runtime, "files": files, "cases": cases}
+    return {"number": number, "runtime": task.runtime, "turn": task.turn, "files": files, "cases": cases}
 
 
 def _pack_array(array: NDArray[np.generic], blobs: dict[str, Content]) -> dict[str, object]:

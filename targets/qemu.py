@@ -5,6 +5,7 @@ a board's. There is no guard here: the emulator is a child of this process, and 
 """
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from edgekit.errors import DeviceError
 from edgekit.targets.address import Address
 from edgekit.targets.archive import runner_archive
 from edgekit.targets.counter import build_counter
-from edgekit.targets.link import Content, Events, Order, Progress, stream_events
+from edgekit.targets.link import Content, Events, Order, Progress, end_process, stream_events
 from edgekit.targets.userland import USERLANDS, guest_command, guest_environment
 from edgekit.targets.userland_build import build_userland
 
@@ -29,6 +30,7 @@ class QemuLink:
         self._board = USERLANDS[address.name]
         self._userland = build_userland(address.name, progress)
         self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
+        self._guest: subprocess.Popen[bytes] | None = None
         self.push({"runner.zip": runner_archive()})
 
     def push(self, files: Mapping[str, Content]) -> None:
@@ -51,7 +53,13 @@ class QemuLink:
         command, *names = arguments
         guest = guest_command(self._board, self._userland, options)
         program = [str(self._folder / "runner.zip"), command, *(str(self._folder / name) for name in names)]
-        return stream_events(self.address, [*guest, *program], guest_environment(self._userland), order.timeout_s)
+        environment = guest_environment(self._userland)
+        return stream_events(self.address, [*guest, *program], environment, order.timeout_s, self._note)
+
+    def _note(self, guest: "subprocess.Popen[bytes]") -> None:
+        self._guest = guest
 
     def close(self) -> None:
+        if self._guest is not None:  # it still runs where another thread waits for it
+            end_process(self._guest)
         shutil.rmtree(self._folder, ignore_errors=True)

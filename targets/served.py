@@ -5,6 +5,7 @@ and clears up by itself when the connection ends, however that happens.
 """
 
 import errno
+import os
 import subprocess
 import tempfile
 import threading
@@ -39,8 +40,11 @@ UNPACK_SECONDS = 600.0
 SLOWEST_BYTES_PER_S = 50_000
 """A link that is slower than this is taken for dead."""
 
-BEAT_SECONDS = 10.0
-"""How often the guard is told that this side lives; it waits for six times as long."""
+SILENCE, SILENCE_SECONDS = "EDGEKIT_SILENCE", 60.0
+"""After how much silence a guard takes this side for dead, and the variable that says otherwise."""
+
+BEATS = 6
+"""How often in that time the guard is told that this side lives."""
 
 CHUNK = 1 << 20
 
@@ -90,6 +94,9 @@ class ServedLink:
         except BaseException:
             self.close()
             raise
+        self._patience_s = float(os.environ.get(SILENCE, SILENCE_SECONDS))
+        if self._patience_s != SILENCE_SECONDS:
+            self._command({"command": "patience", "seconds": self._patience_s})
         threading.Thread(target=self._beat, daemon=True).start()
         for session in self.ready["swept"]:
             progress(f"{self.address.text}: cleared up session {session}, which was cut off")
@@ -219,7 +226,7 @@ class ServedLink:
 
     def _beat(self) -> None:
         """Tells the guard now and then that this side lives; an empty line is no command."""
-        while not self._over.wait(BEAT_SECONDS):
+        while not self._over.wait(self._patience_s / BEATS):
             try:
                 with self._writing:
                     self._write(b"\n")

@@ -133,5 +133,25 @@ def choose_wheel(runtime: str, board: Facts) -> Wheel:
     raise MisuseError(f"{runtime} does not install on {board.address}. {reasons}.")
 
 
+def runtimes_on(board: Facts) -> frozenset[str]:
+    """The runtimes that a board has, in edgekit's words."""
+    return frozenset(
+        runtime for runtime, wheels in WHEELS.items() if any(wheel.distribution in board.runtimes for wheel in wheels)
+    )
+
+
+def advice(runtime: str, board: Facts) -> str:
+    """What brings a runtime to a board that has none: a command, or why nothing does."""
+    if runtime not in WHEELS:
+        return f"{runtime} runs on this machine only."
+    try:
+        wheel = choose_wheel(runtime, board)
+    except MisuseError as error:
+        return str(error)
+    if board.address.startswith(("ssh", "adb")):
+        return f"{board.address} has no {runtime}. Run: edgekit device setup {board.address} --runtime {runtime}"
+    return f"{board.address} has no {runtime}. Install it there: {wheel.requirement}"
+
+
 def _text(version: Version) -> str:
     return ".".join(map(str, version))

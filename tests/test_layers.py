@@ -112,6 +112,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
+        "fleet": frozenset({"bench", "bundle", "measure", "reference_file", "targets", "verify"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""

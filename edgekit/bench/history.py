@@ -2,6 +2,9 @@
 
 Runs in which both took turns come first, the latest of them; then the latest two that nothing but the artifact tells
 apart; and where there are none, the latest two with the reasons why they cannot be compared.
+
+Executed instructions of emulated boards need no pairs: two counts compare whenever they were taken, if they are of one
+board and of one build of the runtime.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +13,7 @@ from itertools import product
 from msgspec import Struct
 
 from edgekit.bench.compare import Comparison, Side, compare
-from edgekit.bench.record import Measurement, Run, Setting
+from edgekit.bench.record import Execution, Measurement, Run, Setting
 
 
 class Pairing(Struct, frozen=True, kw_only=True):
@@ -20,6 +23,39 @@ class Pairing(Struct, frozen=True, kw_only=True):
     first: Measurement
     second: Measurement
     comparison: Comparison
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """Executed instructions of two artifacts on one emulated board; no ratio where `obstacles` says why."""
+
+    device: str
+    first: Execution
+    second: Execution
+    ratio: float | None
+    obstacles: tuple[str, ...] = ()
+
+
+def tallies(first: Sequence[Run], second: Sequence[Run], sha256: tuple[str, str]) -> tuple[Tally, ...]:
+    """The latest counts of two artifacts on each emulated board that counted both; arguments as for `pairings`."""
+    early, late = (_counts(runs, wanted) for runs, wanted in zip((first, second), sha256, strict=True))
+    return tuple(_tally(device, early[device], late[device]) for device in early if device in late)
+
+
+def _counts(runs: Sequence[Run], sha256: str) -> dict[str, Execution]:
+    """The latest count by device."""
+    found: dict[str, Execution] = {}
+    for run in runs:
+        for one in run.executions:
+            if one.subject.sha256 == sha256 and one.instructions is not None:
+                found.setdefault(run.machine.device, one)
+    return found
+
+
+def _tally(device: str, first: Execution, second: Execution) -> Tally:
+    builds = [f"{one.subject.distribution} {one.subject.runtime_version}" for one in (first, second)]
+    obstacles = (f"One was counted in {builds[0]}, the other in {builds[1]}.",) if builds[0] != builds[1] else ()
+    ratio = second.instructions / first.instructions if first.instructions and second.instructions else None
+    return Tally(device=device, first=first, second=second, ratio=None if obstacles else ratio, obstacles=obstacles)
 
 
 def pairings(first: Sequence[Run], second: Sequence[Run], sha256: tuple[str, str]) -> tuple[Pairing, ...]:

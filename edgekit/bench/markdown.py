@@ -21,11 +21,12 @@ def markdown(runs: Sequence[Run]) -> str:
         ("---", *("--:" for _ in HEADINGS[1:-1]), "---"),
         *map(_row, names(sides), sides, repeat(sides[0])),
     ]
-    lines = [_line(row) for row in rows]
+    lines = [line_of(row) for row in rows]
     return "\n".join([*lines, "", *_reasons(sides), _circumstances(sides[0].run), ""])
 
 
-def _line(cells: Sequence[str]) -> str:
+def line_of(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -123,12 +124,15 @@ def remarks(sides: Sequence[Side]) -> list[Remark]:
 
 
 def _reasons(sides: Sequence[Side]) -> Iterator[str]:
-    found = remarks(sides)
-    for remark in found:
+    found = [f"- {text}" for text in remark_lines(sides)]
+    yield from [*found, ""] if found else []
+
+
+def remark_lines(sides: Sequence[Side]) -> Iterator[str]:
+    """Why figures are not trusted, a line for each reason."""
+    for remark in remarks(sides) if sides else ():
         named = f"`{remark.names[0]}`{', '.join(('', *remark.names[1:]))}: " if remark.names else ""
-        yield f"- {remark.level}: {named}{remark.text}"
-    if found:
-        yield ""
+        yield f"{remark.level}: {named}{remark.text}"
 
 
 def _circumstances(run: Run) -> str:

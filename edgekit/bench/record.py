@@ -194,7 +194,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 class Subject(Struct, frozen=True, kw_only=True):
     """What was measured: one artifact, by its file's name and the hash of all its files, in one build of a runtime.
 
-    `build` is the SHA-256 over the hashes of the files of the runtime's package.
+    `build` is the SHA-256 over the hashes of the files of the runtime's package; "" on a device that is not this
+    machine, which says instead by which `distribution` it ran and with which `kernels`.
     """
 
     model: str
@@ -206,6 +207,8 @@ class Subject(Struct, frozen=True, kw_only=True):
     runtime_version: str
     build: str
     inputs: tuple[Shape, ...]
+    distribution: str = ""
+    kernels: str = ""
 
     @property
     def batch(self) -> int:
@@ -237,8 +240,55 @@ class Measurement(Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
+class Execution(Struct, frozen=True, kw_only=True):
+    """One artifact on an emulated board: that it computes the right thing, and what that takes. It has no time.
+
+    Attributes:
+        counts: Executed instructions of each measured inference; empty where the emulator cannot count.
+        instructions: The lowest of them, for what a runtime's other threads do meanwhile can only add; None likewise.
+        simd: How many of those were vector or floating-point ones.
+        emulated: That it is no figure of a board, wherever this record is read.
+    """
+
+    subject: Subject
+    setting: Setting
+    counts: tuple[int, ...]
+    instructions: int | None
+    simd: int | None
+    parity: CaseParity
+    emulated: Literal[True] = True
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """A device's state at one moment: clocks and governors by core, temperatures by zone, and its load average.
+
+    `at_s` is on the device's own steady clock. What the device does not tell is missing.
+    """
+
+    at_s: float
+    clocks_mhz: dict[str, float]
+    allowed_mhz: dict[str, float]
+    governors: dict[str, str]
+    temperatures_c: dict[str, float]
+    available_bytes: int
+    load: float | None
+
+
+class Watch(Struct, frozen=True, kw_only=True):
+    """A device before and after it measured with so many threads, and what happened in between, as sentences."""
+
+    threads: int
+    before: Condition
+    after: Condition
+    disturbances: tuple[str, ...] = ()
+
+
 class Run(Struct, frozen=True, kw_only=True):
-    """One measuring of one bundle, by its folder's name; those with the same `run` took turns, so rounds are pairs."""
+    """One measuring of one bundle, by its folder's name; those with the same `run` took turns, so rounds are pairs.
+
+    Times are in `measurements`. Of an emulated device there are none: `executions` holds what it computed and executed.
+    `watches` are of a device that is not this machine, of which every figure carries its own evidence.
+    """
 
     schema_version: int
     run: str
@@ -249,3 +299,5 @@ class Run(Struct, frozen=True, kw_only=True):
     profile: Profile
     machine: Machine
     measurements: tuple[Measurement, ...]
+    executions: tuple[Execution, ...] = ()
+    watches: tuple[Watch, ...] = ()

@@ -80,11 +80,15 @@ def read_runs(bundle: Path, known: Collection[str]) -> list[Run]:
     runs = [read_run(path) for path in sorted((bundle / FOLDER).glob("*.json"))]
     kept = [
         msgspec.structs.replace(
-            run, measurements=tuple(each for each in run.measurements if each.subject.sha256 in known)
+            run,
+            measurements=tuple(each for each in run.measurements if each.subject.sha256 in known),
+            executions=tuple(each for each in run.executions if each.subject.sha256 in known),
         )
         for run in runs
     ]
-    return sorted((run for run in kept if run.measurements), key=lambda run: run.created, reverse=True)
+    return sorted(
+        (run for run in kept if run.measurements or run.executions), key=lambda run: run.created, reverse=True
+    )
 
 
 def read_profiles(bundle: Path, known: Collection[str]) -> list[ProfileRun]:
@@ -161,6 +165,7 @@ class _Outline(Struct):
     """As much of a run, of any version, as tells what was measured."""
 
     measurements: tuple[_Measurement, ...]
+    executions: tuple[_Measurement, ...] = ()
 
 
 def _of_known(bundle: Path, known: Collection[str]) -> Iterator[Path]:
@@ -169,5 +174,5 @@ def _of_known(bundle: Path, known: Collection[str]) -> Iterator[Path]:
             outline = msgspec.json.decode(path.read_bytes(), type=_Outline)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # a damaged file is no measurement of anything
             continue
-        if any((each.subject or each).sha256 in known for each in outline.measurements):
+        if any((each.subject or each).sha256 in known for each in (*outline.measurements, *outline.executions)):
             yield path

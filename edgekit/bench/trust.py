@@ -75,9 +75,9 @@ class Case:
     emulated: bool = False
 
 
-def judge(case: Case) -> Verdict:
-    """The verdict on one artifact's measurement."""
-    reasons = tuple(Reason(level=level, text=text) for check in CHECKS for level, text in check(case))
+def judge(case: Case, more: Sequence[Reason] = ()) -> Verdict:
+    """The verdict on one artifact's measurement; `more` is what else speaks against it."""
+    reasons = (*(Reason(level=level, text=text) for check in CHECKS for level, text in check(case)), *more)
     worst: Level = "TRUSTED"
     for reason in reasons:
         worst = reason.level if SEVERITY[reason.level] > SEVERITY[worst] else worst

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from edgekit.cli.device import complete_devices
 from edgekit.cli.options import (
     PATH,
     CpuList,
@@ -51,6 +52,18 @@ if TYPE_CHECKING:
     shell_complete=complete_formats,
     help="Only in this format, such as tflite; repeatable.",
 )
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("local",),
+    show_default=True,
+    shell_complete=complete_devices,
+    help="Where: local, qemu://armv7, qemu://aarch64, ssh://user@host or adb://SERIAL; repeatable.",
+)
+@click.option(
+    "--governor", default="", metavar="NAME", help="The clocks' governor meanwhile, on boards; put back after."
+)
 @click.option("--no-memory", is_flag=True, help="Leave memory out.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--out", type=PATH, help="Write the figures into this JSON file instead of into the bundles.")
@@ -66,6 +79,8 @@ def bench(
     affinity: tuple[int, ...] | None,
     runtimes: tuple[str, ...],
     formats: tuple[str, ...],
+    devices: tuple[str, ...],
+    governor: str,
     no_memory: bool,
     markdown: bool,
     out: Path | None,
@@ -77,30 +92,45 @@ def bench(
     All artifacts take turns, and every figure has an interval and a verdict that says how far it can be trusted. An
     artifact that is not its bundle's network is never timed. Alone it takes the newest bundle in ./edgekit-out.
 
+    Several devices work at the same time. On emulated ones executed instructions are counted, which are no time.
+
     \b
     edgekit bench edgekit-out/parcnetv2_t-224-arm --threads 1 --threads 2
+    edgekit bench edgekit-out/parcnetv2_t-224-arm --device ssh://pi@board --device qemu://armv7
     edgekit bench parcnetv2_t timm:convnext_tiny --profile normal
     """
     from edgekit.bench.profiles import choose_profile
     from edgekit.cli.contenders import contenders
     from edgekit.cli.measuring import TICKS
     from edgekit.cli.output import StageLines
-    from edgekit.measure import Choice, check_storage, choose_settings, measure_bundles
+    from edgekit.errors import MisuseError
+    from edgekit.fleet.run import measure_fleet
+    from edgekit.measure import Choice, check_storage, choose_settings
 
+    if governor and all(device == "local" for device in devices):
+        raise MisuseError("--governor is for boards. Name one with --device.")
     profile = choose_profile(profile_name, seconds, runs)
     choice = Choice(choose_settings(threads, affinity), runtimes, formats, memory=not no_memory)
     command: tuple[str, ...] = click.get_current_context().meta["edgekit.command"]
     with StageLines(shown=not as_json, ticks=TICKS) as lines:
-        bundles = contenders(what, choice, batch, network, command, lines)
+        bundles = contenders(what, choice, batch, network, command, lines, target_for(devices))
         check_storage(bundles, out)
-        outcome = measure_bundles(bundles, choice, profile, command, lines)
-    show(bundles, outcome, out, markdown=markdown, as_json=as_json)
+        outcome = measure_fleet(devices, bundles, choice, profile, command, lines, governor)
+    show(bundles, outcome, out, markdown=markdown, as_json=as_json, fleet=devices != ("local",))
 
 
-def show(bundles: "list[Bundle]", outcome: "Outcome", out: Path | None, *, markdown: bool, as_json: bool) -> None:
+def target_for(devices: tuple[str, ...]) -> str:
+    """What models are exported for: this machine, unless other devices only are to run them."""
+    return "host" if "local" in devices else "arm"
+
+
+def show(
+    bundles: "list[Bundle]", outcome: "Outcome", out: Path | None, *, markdown: bool, as_json: bool, fleet: bool
+) -> None:
     """Stores the figures, prints them, and ends with the error that decides the exit code."""
-    from edgekit.bench.markdown import markdown as as_markdown
-    from edgekit.cli.figures import print_figures, problem_rows
+    from edgekit.bench.fleet_rows import fleet_markdown
+    from edgekit.bench.markdown import markdown as local_markdown
+    from edgekit.cli.figures import print_figures, print_fleet, problem_rows, skipped_rows
     from edgekit.cli.output import print_json
     from edgekit.measure import conclude, store
 
@@ -108,12 +138,13 @@ def show(bundles: "list[Bundle]", outcome: "Outcome", out: Path | None, *, markd
     problem = conclude(outcome.problems)
     if as_json:
         content = {"runs": outcome.runs, "stored": [str(path) for path in places]}
-        print_json({**content, "problems": problem_rows(outcome.problems), **error_record(problem)})
+        missing = {"problems": problem_rows(outcome.problems), "skipped": skipped_rows(outcome.skipped)}
+        print_json({**content, **missing, **error_record(problem)})
         click.get_current_context().exit(problem.exit_code if problem else 0)
     if markdown:
-        click.echo(as_markdown(outcome.runs), nl=False)
+        click.echo((fleet_markdown if fleet else local_markdown)(outcome.runs), nl=False)
     else:
-        print_figures(outcome, places)
+        (print_fleet if fleet else print_figures)(outcome, places)
     if problem:
         raise problem
 

@@ -28,7 +28,7 @@ MADE_HERE = "bench"
 APPLY_TO_BUNDLES = frozenset(
     {
         *("what", "profile_name", "seconds", "runs", "threads", "affinity", "runtimes", "formats"),
-        *("no_memory", "markdown", "out", "as_json"),
+        *("devices", "governor", "no_memory", "markdown", "out", "as_json"),
     }
 )
 """Options of `edgekit bench` that describe no network."""
@@ -41,8 +41,9 @@ def contenders(
     network: NetworkOptions,
     command: Sequence[str],
     progress: Progress,
+    target: str = HOST,
 ) -> list[Bundle]:
-    """The bundles to measure; models are exported for this machine, at each batch size.
+    """The bundles to measure; models are exported for a target, which is this machine, at each batch size.
 
     Raises:
         BundleError: There is no bundle.
@@ -54,7 +55,9 @@ def contenders(
     models = [one for one in what if not means_bundle(one)]
     if not models:
         refuse_options(str(folders[0]), APPLY_TO_BUNDLES)
-    plans = {model: plans_of(model, choice, batches, network) for model in models}  # all are checked before any runs
+    plans = {
+        model: plans_of(model, choice, batches, network, target) for model in models
+    }  # all are checked before any runs
     made = {model: [make(plan, command, progress) for plan in each] for model, each in plans.items()}
     if not what:
         return [Bundle(folders[0], read_manifest(folders[0]))]
@@ -103,12 +106,14 @@ def made_at(bundle: Path) -> str:
         return ""
 
 
-def plans_of(model: str, choice: Choice, batches: Sequence[int], network: NetworkOptions) -> list[Plan]:
-    """How a model is exported for this machine, once for each batch size."""
+def plans_of(
+    model: str, choice: Choice, batches: Sequence[int], network: NetworkOptions, target: str = HOST
+) -> list[Plan]:
+    """How a model is exported for a target, once for each batch size."""
     formats = choice.formats or tuple(
         entry.format for entry in EXPORTERS.values() if choice.runtimes and entry.runtime in choice.runtimes
     )
-    request = Request(model=model, target=HOST, formats=formats, **network)
+    request = Request(model=model, target=target, formats=formats, **network)
     plan = make_plan(request)
     sizes = {spec.name: spec.shape[1:] for spec in plan.inputs}
     plans = [plan]

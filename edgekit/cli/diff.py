@@ -51,7 +51,8 @@ def show(found: "Difference") -> None:
             listing.add_row(*row)
     printer.print(listing)
     for one in found.artifacts:
-        for obstacle in dict.fromkeys(text for each in one.latency for text in each.comparison.obstacles):
+        reasons = [*(each.comparison.obstacles for each in one.latency), *(each.obstacles for each in one.executed)]
+        for obstacle in dict.fromkeys(text for texts in reasons for text in texts):
             printer.print(f"{one.name}: {obstacle}", soft_wrap=True)
     printer.print(f"\n{found.conclusion}", style="bold", soft_wrap=True)
 
@@ -59,6 +60,7 @@ def show(found: "Difference") -> None:
 def artifact_rows(one: "ArtifactDifference") -> list[tuple[str, ...]]:
     """Size, program, parity, latency and memory of two artifacts; the first row has their name."""
     from edgekit.bench.compare import setting_text
+    from edgekit.bench.fleet_rows import executed_text
     from edgekit.bench.markdown import latency_text, peak_text, verdict_mark
     from edgekit.cli.output import count, decibels, mebibytes
 
@@ -78,6 +80,10 @@ def artifact_rows(one: "ArtifactDifference") -> list[tuple[str, ...]]:
             peaks = peak_text(each.first.memory), peak_text(each.second.memory)
             sizes = each.first.memory.peak_rss_bytes, each.second.memory.peak_rss_bytes
             rows.append(("memory", *peaks, quotient(*sizes)))
+    for tally in one.executed:
+        counts = [executed_text(side) for side in (tally.first, tally.second)]
+        ratio = "" if tally.ratio is None else f"{tally.ratio:.4f}"
+        rows.append((f"{tally.device} (EMULATED)", counts[0], counts[1], ratio))
     return [(one.name if number == 0 else "", *row) for number, row in enumerate(rows)]
 
 

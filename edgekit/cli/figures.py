@@ -1,6 +1,7 @@
 """Measurements as tables for a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.bench.compare import Side, names, setting_text
+from edgekit.bench.fleet_rows import EMULATED, HEADINGS, fleet_rows, footnotes
 from edgekit.bench.markdown import (
     digits,
     latency_text,
@@ -22,11 +24,13 @@ from edgekit.bench.markdown import (
 )
 from edgekit.bench.record import Level, Measurement
 from edgekit.cli.output import WIDE, console, styled, table
-from edgekit.measure import Outcome, Problem
+from edgekit.measure import Outcome, Problem, Skipped
 
 COLOURS: Mapping[Level, str] = MappingProxyType(
     {"TRUSTED": "green", "NOISY": "yellow", "THROTTLED": "magenta", "INVALID": "bold red"}
 )
+
+FLEET_COLOURS: Mapping[str, str] = MappingProxyType({**dict[str, str](COLOURS.items()), EMULATED: "cyan"})
 
 Cell = Callable[[Measurement], str]
 """A measurement to what a column says about it."""
@@ -48,10 +52,34 @@ def print_figures(outcome: Outcome, places: Sequence[Path]) -> None:
         )
         printer.print(f"Runtimes: {', '.join(runtimes)}", soft_wrap=True)
         printer.print(f"Profile: {run.profile.name}: {run.profile.summary}", soft_wrap=True)
+    print_ends(printer, outcome, places)
+
+
+def print_ends(printer: Console, outcome: Outcome, places: Sequence[Path]) -> None:
+    """Prints what has no figures, and where the others are stored."""
     for problem in outcome.problems:
-        printer.print(styled(f"{problem.artifact}: ", "red"), str(problem.error), sep="", soft_wrap=True)
+        who = problem.artifact or problem.device
+        printer.print(styled(f"{who}: ", "red"), str(problem.error), sep="", soft_wrap=True)
+    for each in outcome.skipped:
+        printer.print(styled(f"{each.artifact} left out: ", "yellow"), each.reason, sep="", soft_wrap=True)
     for path in places:
         printer.print(f"Stored:  {path}", soft_wrap=True)
+
+
+def print_fleet(outcome: Outcome, places: Sequence[Path]) -> None:
+    """Prints the figures of several devices in one table, and what has to be known about them."""
+    printer, rows = console(), fleet_rows(outcome.runs)
+    if rows:
+        listing = table("Devices", *(f">{name}" if name in ("figure", "ratio", "SNR") else name for name in HEADINGS))
+        for row in rows:
+            *cells, verdict = astuple(row)
+            listing.add_row(*cells, styled(verdict, FLEET_COLOURS[verdict]))
+        printer.print()
+        printer.print(listing)
+        printer.print()
+        for text in footnotes(outcome.runs):
+            printer.print(f"- {text}", soft_wrap=True)
+    print_ends(printer, outcome, places)
 
 
 def figure_table(sides: Sequence[Side], *, wide: bool) -> Table:
@@ -119,7 +147,8 @@ def problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     """Problems for JSON."""
     return [
         {
-            "bundle": str(problem.bundle),
+            "device": problem.device,
+            "bundle": None if problem.bundle is None else str(problem.bundle),
             "artifact": problem.artifact,
             "setting": problem.setting,
             "kind": type(problem.error).__name__,
@@ -127,3 +156,8 @@ def problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
         }
         for problem in problems
     ]
+
+
+def skipped_rows(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    """Artifacts that a device does not run, for JSON."""
+    return [{**asdict(each), "bundle": str(each.bundle)} for each in skipped]

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop", type=click.FloatRange(0), help="Most points of top-1 that may be lost, by `edgekit eval` of both."
 )
+@click.option(
+    "--max-instructions",
+    type=Share(),
+    default="+0.5%",
+    show_default=True,
+    help="Most that executed instructions may add, where an emulated board counted both.",
+)
 @click.option("--junit", type=PATH, help="Write the checks into this file as JUnit XML.")
 @measuring_options
 @json_option
@@ -28,6 +35,7 @@ def gate(
     baseline: Path,
     max_latency: float,
     max_memory: float | None,
+    max_instructions: float,
     max_drop: float | None,
     junit: Path | None,
     measure: bool,
@@ -38,10 +46,12 @@ def gate(
     """Fail when BUNDLE is slower, larger or less accurate than a baseline by more than is allowed.
 
     A latency fails when it is slower for certain and its best estimate is beyond the limit. Figures that are INVALID,
-    or of two machines, decide nothing: the exit code is 3 then.
+    or of two machines, decide nothing: the exit code is 3 then. Executed instructions are exact, and their
+    limit alone decides.
 
     \b
     edgekit gate new --baseline old --max-latency +3% --measure --junit gate.xml
+    edgekit bench old new --device qemu://armv7 && edgekit gate new --baseline old
     """
     from edgekit.cli.measuring import measure_now
     from edgekit.difference import difference
@@ -50,7 +60,7 @@ def gate(
     if measure:
         measure_now((baseline, bundle), profile_name, threads, quiet=as_json)
     found = difference(baseline, bundle)
-    checks = check_all(found, Limits(latency=max_latency, memory=max_memory))
+    checks = check_all(found, Limits(latency=max_latency, memory=max_memory, instructions=max_instructions))
     if max_drop is not None:
         known = (evaluations(baseline), evaluations(bundle))
         checks = (*checks, *accuracy_checks(found, *known, max_drop))

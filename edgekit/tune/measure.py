@@ -17,7 +17,7 @@ from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MisuseError
 from edgekit.runners import RUNNERS, load
-from edgekit.targets.board import HOST, arm_core, load_board
+from edgekit.targets.board import HOST, core_name, load_board
 from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Job, Task
 from edgekit.tune.artifacts import EMPTY, Contest
@@ -177,9 +177,3 @@ def known(installed: Iterable[str]) -> frozenset[str]:
     """The runtimes that distributions bring."""
     there = {name.lower() for name in installed}
     return frozenset(runtime for runtime, names in DISTRIBUTIONS.items() if there & {name.lower() for name in names})
-
-
-def core_name(processor: str) -> str:
-    """The design of a core, from what a device tells of it: `0x41:0xd08` is a Cortex-A72."""
-    implementer, _, part = processor.partition(":")
-    return arm_core(implementer, part) or processor

@@ -91,6 +91,10 @@ class Guard:
                 raise
             self.say("refused", reason=error.strerror or str(error), number=error.errno, file=error.filename or "")
 
+    def do_patience(self, command: dict[str, Any]) -> None:
+        """Sets how long the other side may be silent."""
+        self._inbox.patience_s = command["seconds"]
+
     def do_put(self, command: dict[str, Any]) -> None:
         """Takes a file; where it cannot be kept its bytes are read all the same."""
         size = command["size"]

@@ -8,7 +8,10 @@ import time
 from typing import Any
 
 SILENCE_SECONDS = 60.0
-"""The other side says something every few seconds, if only that it lives; after this long it is taken for dead."""
+"""The other side says something every few seconds, if only that it lives; after this long it is taken for dead.
+
+That side may set another time, of which it then takes a sixth to speak in.
+"""
 
 ROOM_SECONDS = 0.05
 CHUNK = 1 << 20
@@ -23,6 +26,7 @@ class Inbox:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.patience_s = SILENCE_SECONDS
         self._pending = b""
         self._silence = 0.0
 
@@ -52,7 +56,7 @@ class Inbox:
         """
         while size:
             while not self._pending:
-                self._read(SILENCE_SECONDS, ())
+                self._read(self.patience_s, ())
             part, self._pending = self._pending[:size], self._pending[size:]
             size -= len(part)
             file.write(part)
@@ -77,5 +81,5 @@ class Inbox:
             self._pending += content
             return
         self._silence += min(time.monotonic() - began, wait_s)  # a machine that sleeps meanwhile is not silent
-        if self._silence > SILENCE_SECONDS:
-            raise HostGoneError(f"nothing was heard for {SILENCE_SECONDS:g} s")
+        if self._silence > self.patience_s:
+            raise HostGoneError(f"nothing was heard for {self.patience_s:g} s")

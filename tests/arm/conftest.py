@@ -1,4 +1,8 @@
-"""What the ARM tests stand on: emulated boards, built once per machine, and one bundle made by the real tool."""
+"""What the ARM tests stand on: emulated boards, built once per machine, and one bundle made by the real tool.
+
+The list of boards, the stages of exports and what tuning found are each process's own, so that tests neither see the
+user's nor leave theirs there.
+"""
 
 import os
 import subprocess
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.targets.device import Device, open_device
+from edgekit.targets.place import cache_folder
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -20,6 +25,25 @@ def call(*command: str | Path) -> None:
         pytest.fail(
             f"{' '.join(map(str, command))} failed ({process.returncode}):\n{process.stderr}{process.stdout}", False
         )
+
+
+BUILT = ("boards", "counters", "userlands")
+"""Parts of the cache that take time or a download, and hold nothing but what is pinned."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache that shares with the user's only what is built once, and no measurements of the user's."""
+    own = tmp_path_factory.mktemp("own")
+    for part in BUILT:
+        shared = cache_folder(part)
+        shared.mkdir(parents=True, exist_ok=True)
+        (own / "cache").mkdir(exist_ok=True)
+        (own / "cache" / part).symlink_to(shared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(own / "cache"))
+        patch.setenv("EDGEKIT_TUNING", str(own / "tuning"))
+        yield
 
 
 @pytest.fixture(scope="session")

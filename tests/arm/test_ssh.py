@@ -219,8 +219,11 @@ def ssh_of(device: Device) -> "subprocess.Popen[bytes]":
     return process
 
 
-def test_a_link_that_falls_silent_while_a_job_runs(board: Board, job: Job, clean: None) -> None:
-    """The board learns of it only from the silence, after a minute, and then puts its governor back."""
+def test_a_link_that_falls_silent_while_a_job_runs(
+    board: Board, job: Job, clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board learns of it only from the silence, here after 20 s, and then puts its governor back."""
+    monkeypatch.setenv("EDGEKIT_SILENCE", "20")
     with open_device(board.address()) as device:
         once_it_runs(board, lambda: board.tell_qemu("set_link link off"))
         try:
@@ -267,7 +270,7 @@ def test_a_board_that_runs_out_of_memory(board: Board, job: Job, clean: None) ->
         board.sh(HOG.format(seconds=40))
         with pytest.raises(DeviceError, match=r"killed by signal 9.*out of memory"):
             device.run(replace(job, tasks=(replace(job.tasks[0], runtime="tflite"), *large_tasks(job))))
-    wait_until(lambda: "hog=" not in board.sh("ps -ef 2>/dev/null || true"), 60)
+    board.sh("pkill -9 -f '[h]og=' || test $? -eq 1")
 
 
 def large_tasks(job: Job) -> tuple[Task, ...]:
@@ -284,6 +287,58 @@ def test_a_clock_that_is_set_meanwhile(board: Board, job: Job, clean: None) -> N
     (disturbed,) = [record for record in records if record.disturbances]
     assert "the clock was set by +7" in disturbed.disturbances[0]
     assert max(disturbed["tiny"].samples_ms) < 3_600_000
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The bundle of a network of one convolution, made by the real tool."""
+    source = tmp_path / "net.py"
+    source.write_text(NETWORK)
+    arguments = ["export", f"{source}:build", "--input", "1x3x24x24", "--format", "tflite", "--format", "ncnn"]
+    answer = CliRunner().invoke(cli, [*arguments, "--format", "onnx", "-o", str(tmp_path / "net")])
+    assert answer.exit_code == 0, answer.output
+    return tmp_path / "net"
+
+
+NETWORK = """
+import torch
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
+"""
+
+
+def test_bench_from_end_to_end(board: Board, clean: None, bundle: Path) -> None:
+    """On the machine behind ssh and on an emulated userland at once; neither gives a time."""
+    devices = ("--device", board.address(), "--device", "qemu://armv7")
+
+    answer = CliRunner().invoke(cli, ["bench", str(bundle), *devices, "--json"])
+
+    assert answer.exit_code == 0, answer.output
+    content = json.loads(answer.stdout)
+    remote, emulated = content["runs"]
+    for made, address in ((remote, board.address()), (emulated, "qemu://armv7")):
+        machine = made["machine"]
+        assert (machine["device"], machine["architecture"], machine["emulated"]) == (address, "armv7l", True)
+        assert made["measurements"] == []
+        assert {one["subject"]["distribution"] for one in made["executions"]} == {"ncnn", "tflite-runtime"}
+        assert all(one["emulated"] and one["parity"]["parity"]["snr_db"] > 80 for one in made["executions"])
+    assert [one["instructions"] for one in remote["executions"]] == [None, None]
+    assert all(one["instructions"] > 100_000 for one in emulated["executions"])
+    (watch,) = remote["watches"]
+    assert (watch["before"]["governors"], watch["disturbances"]) == ({"cpu0": "ondemand"}, [])
+    assert {each["artifact"].rpartition(".")[2] for each in content["skipped"]} == {"onnx"}
+    assert len(list((bundle / "measurements").iterdir())) == 2
+
+
+def test_bench_shows_no_time_of_a_board_that_is_emulated(board: Board, clean: None, bundle: Path) -> None:
+    answer = CliRunner().invoke(cli, ["bench", str(bundle), "--device", board.address(), "--markdown"])
+
+    assert answer.exit_code == 0, answer.output
+    rows = [line for line in answer.stdout.splitlines() if line.startswith(f"| {board.address()}")]
+    assert len(rows) == 2
+    assert all("not counted" in row and row.endswith("**EMULATED** |") and " ms" not in row for row in rows)
 
 
 def test_two_jobs_never_run_at_once(board: Board, job: Job, clean: None) -> None:

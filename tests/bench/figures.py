@@ -20,6 +20,7 @@ from edgekit.bench.record import (
     SCHEMA_VERSION,
     Core,
     Evidence,
+    Execution,
     Level,
     Machine,
     Measurement,
@@ -132,6 +133,40 @@ def measurement(
         verdict=Verdict(level=level, reasons=reasons, unseen=()),
     )
     return structs.replace(made, **changes)
+
+
+def machine_called(device: str, *, emulated: bool = False) -> Machine:
+    """The machine under another address."""
+    return structs.replace(MACHINE, device=device, emulated=emulated)
+
+
+def execution(
+    instructions: int | None,
+    *,
+    sha256: str = "a" * 64,
+    artifact: str = "net.fp32.onnx",
+    runtime: str = "onnxruntime",
+    version: str = "1.31.1",
+) -> Execution:
+    """One artifact on an emulated board, with so many executed instructions."""
+    one = measurement([1.0], sha256=sha256, artifact=artifact)
+    return Execution(
+        subject=structs.replace(
+            one.subject, runtime=runtime, distribution=runtime, runtime_version=version, kernels="float", build=""
+        ),
+        setting=ONE,
+        counts=() if instructions is None else (instructions, instructions),
+        instructions=instructions,
+        simd=None if instructions is None else instructions // 2,
+        parity=one.parity,
+    )
+
+
+def counted(bundle: Path, instructions: int, device: str = "qemu://armv7", **changes: Any) -> None:
+    """Stores a run in which a bundle's one artifact executes so many instructions on an emulated board."""
+    (member,) = read_manifest(bundle).members
+    one = execution(instructions, sha256=member.artifact.sha256, **changes)
+    write_run(run_of(run="counted", machine=machine_called(device, emulated=True), executions=(one,)), bundle)
 
 
 def timed(bundle: Path, factor: float = 1.0, *, level: Level = "TRUSTED", run: str = "one") -> None:

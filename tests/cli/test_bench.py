@@ -47,7 +47,7 @@ def test_json_has_every_sample(run: Run, bundle: Path) -> None:
 
     assert (result.exit_code, result.stderr) == (0, "")
     content = json.loads(result.stdout)
-    assert content.keys() == {"schema_version", "runs", "stored", "problems"}
+    assert content.keys() == {"schema_version", "runs", "stored", "problems", "skipped"}
     (made,) = content["runs"]
     assert made["command"][:2] == ["edgekit", "bench"]
     assert [one["setting"]["threads"] for one in made["measurements"]] == [1, 2]
@@ -254,3 +254,50 @@ def test_how_a_model_is_exported(
     assert len({plan.out for plan in plans}) == len(shapes)
     assert formats is None or tuple(entry.format for entry in plans[0].exporters) == formats
     assert plans[0].request.target == "host"
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a device that adb does not know."""
+    (tmp_path / "bin").mkdir()
+    adb = tmp_path / "bin" / "adb"
+    adb.write_text("#!/bin/sh\necho \"adb: device 'nobody' not found\" >&2\nexit 1\n")
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", str(adb.parent), prepend=":")
+    return "adb://nobody"
+
+
+def test_a_device_that_is_not_there_loses_nothing_of_the_others(run: Run, bundle: Path, nobody: str) -> None:
+    result = run("bench", bundle, *BRIEF, "--no-memory", "--device", "local", "--device", nobody)
+
+    assert result.exit_code == 3
+    assert re.search(
+        rf"^local +{re.escape(ARTIFACT)} +onnxruntime \S+ +1 thread +[\d.]+ ± [\d.]+ ms", result.stdout, re.MULTILINE
+    )
+    assert re.search(rf"^{nobody}: .*`adb devices` lists what is", result.stdout, re.MULTILINE), result.stdout
+    assert len(list((bundle / "measurements").iterdir())) == 1
+
+
+def test_devices_that_fail_are_problems_in_json(run: Run, bundle: Path, nobody: str) -> None:
+    result = run("bench", bundle, "--device", nobody, "--json")
+
+    content = json.loads(result.stdout)
+    assert (result.exit_code, content["runs"], content["error"]["kind"]) == (3, [], "DeviceError")
+    (problem,) = content["problems"]
+    assert (problem["device"], problem["bundle"], problem["artifact"]) == (nobody, None, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--governor", "performance"), "--governor is for boards. Name one with --device."),
+        (("--device", "board"), "'board' is no address of a device"),
+        (("--device", "qemu://armv7", "--device", "qemu://armv7"), "qemu://armv7 is named twice"),
+    ],
+    ids=" ".join,
+)
+def test_devices_that_cannot_be(run: Run, bundle: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run("bench", bundle, *arguments)
+
+    assert result.exit_code == 2
+    assert message in result.stderr

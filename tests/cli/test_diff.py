@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.bench import profiles
-from tests.bench.figures import BRIEF, timed
+from tests.bench.figures import BRIEF, counted, timed
 from tests.cli.conftest import Run
 
 
@@ -69,3 +69,15 @@ def test_what_is_no_bundle(run: Run, bundle: Path) -> None:
 
     assert result.exit_code == 2
     assert "nothing is no bundle" in result.stderr
+
+
+def test_executed_instructions_stand_beside_each_other(run: Run, bundle: Path, twin: Path) -> None:
+    counted(bundle, 2_000_000)
+    counted(twin, 1_900_000)
+
+    result = run("diff", bundle, twin)
+
+    assert result.exit_code == 0, result.output
+    row = r"qemu://armv7 \(EMULATED\) +2,000,000 instructions +1,900,000 instructions +0\.9500"
+    assert re.search(row, result.stdout), result.stdout
+    assert "onnx executes 5.00% fewer instructions on qemu://armv7" in result.stdout

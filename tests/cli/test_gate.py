@@ -10,7 +10,7 @@ from msgspec import structs
 from edgekit.bundle import read_manifest
 from edgekit.evaluation.compare import alone
 from edgekit.evaluation.store import write_evaluation
-from tests.bench.figures import timed
+from tests.bench.figures import counted, timed
 from tests.cli.conftest import Run
 from tests.evaluation.images import answered, blank, evaluation, one_hot, subset
 
@@ -107,3 +107,52 @@ def test_requests_that_cannot_be(
 
     assert result.exit_code == 2
     assert re.search(message, result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("instructions", "runtime", "verdict", "code"),
+    [
+        (1_000_000, "ncnn", "passed", 0),
+        (1_004_999, "ncnn", "passed", 0),
+        (1_005_100, "ncnn", "FAILED", 1),
+        (900_000, "ncnn", "passed", 0),
+        (1_012_000, "openvino", "undecided", 0),
+        (1_021_000, "openvino", "FAILED", 1),
+    ],
+)
+def test_executed_instructions(
+    run: Run, bundle: Path, twin: Path, instructions: int, runtime: str, verdict: str, code: int
+) -> None:
+    counted(bundle, 1_000_000, runtime=runtime)
+    counted(twin, instructions, runtime=runtime)
+
+    result = run("gate", twin, "--baseline", bundle)
+
+    assert result.exit_code == code, result.output
+    assert re.search(rf"instructions of onnx on qemu://armv7, emulated .*1,000,000 to .* {verdict}", result.stdout)
+    assert " ms" not in result.stdout
+
+
+def test_executed_instructions_have_a_limit_of_their_own(run: Run, bundle: Path, twin: Path) -> None:
+    counted(bundle, 1_000_000)
+    counted(twin, 1_020_000)
+
+    assert run("gate", twin, "--baseline", bundle, "--max-instructions", "+3%").exit_code == 0
+    assert run("gate", twin, "--baseline", bundle, "--max-latency", "+3%").exit_code == 1
+
+
+def test_counts_of_two_builds_decide_nothing(run: Run, bundle: Path, twin: Path) -> None:
+    counted(bundle, 1_000_000, version="1.0")
+    counted(twin, 1_000_000, version="1.1")
+
+    result = run("gate", twin, "--baseline", bundle)
+
+    assert result.exit_code == 3
+    assert "One was counted in onnxruntime 1.0, the other in onnxruntime 1.1. Count both again" in result.stderr
+
+
+def test_counts_of_two_boards_are_never_compared(run: Run, bundle: Path, twin: Path) -> None:
+    counted(bundle, 1_000_000, "qemu://armv7")
+    counted(twin, 1_000_000, "qemu://aarch64")
+
+    assert run("gate", twin, "--baseline", bundle).exit_code == 2

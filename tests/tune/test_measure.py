@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgekit.errors import MisuseError
-from edgekit.targets.board import load_board
+from edgekit.targets.board import core_name, load_board
 from edgekit.tune.artifacts import EMPTY, Contest, worth_running
-from edgekit.tune.measure import LocalBench, core_name, known, open_bench
+from edgekit.tune.measure import LocalBench, known, open_bench
 from tests.conftest import Exported
 
 

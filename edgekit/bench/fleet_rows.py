@@ -1,0 +1,116 @@
+"""Runs of several devices as rows of one table, for the terminal and for Markdown alike.
+
+What an emulated device gives is marked as such in its row, and stands as executed instructions: it is never a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+from edgekit.bench.compare import Side, setting_text
+from edgekit.bench.markdown import latency_text, line_of, machine_text, ratio_text, remark_lines
+from edgekit.bench.record import Execution, Measurement, Run
+
+EMULATED = "EMULATED"
+
+NO_TIME = (
+    "EMULATED: a program stood in for the board. Its outputs are a board's, and executed instructions are exact, but "
+    "they know nothing of clock, caches and memory: they are no time."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One artifact on one device, in one setting."""
+
+    device: str
+    artifact: str
+    runtime: str
+    threads: str
+    figure: str
+    ratio: str
+    snr: str
+    verdict: str
+
+
+HEADINGS = ("device", "artifact", "runtime", "threads", "figure", "ratio", "SNR", "verdict")
+"""Those of a row; a ratio is over the first row of the same device."""
+
+
+def fleet_rows(runs: Sequence[Run]) -> list[Row]:
+    """All artifacts on all devices."""
+    return [row for same in by_measuring(runs) for row in (*_timed(same, runs), *_executed(same, runs))]
+
+
+def by_measuring(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each device, those of all its bundles together."""
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.run, []).append(run)
+    return list(together.values())
+
+
+def _timed(same: Sequence[Run], runs: Sequence[Run]) -> Iterator[Row]:
+    sides = [Side(run, one) for run in same for one in run.measurements]
+    for side in sides:
+        one = side.measurement
+        yield _row(runs, side.run, one, (latency_text(one), ratio_text(side, sides[0]), one.verdict.level))
+
+
+def _executed(same: Sequence[Run], runs: Sequence[Run]) -> Iterator[Row]:
+    found = [(run, one) for run in same for one in run.executions]
+    for run, one in found:
+        yield _row(runs, run, one, (executed_text(one), _quotient(found[0][1], one), EMULATED))
+
+
+def _quotient(first: Execution, one: Execution) -> str:
+    if one is first:
+        return "1"
+    return f"{one.instructions / first.instructions:.3f}" if first.instructions and one.instructions else ""
+
+
+def _row(runs: Sequence[Run], run: Run, one: Measurement | Execution, figures: tuple[str, str, str]) -> Row:
+    """A row with its figure, ratio and verdict."""
+    several = len({each.bundle for each in runs}) > 1
+    subject, (figure, ratio, verdict) = one.subject, figures
+    return Row(
+        device=run.machine.device,
+        artifact=f"{run.bundle}/{subject.artifact}" if several else subject.artifact,
+        runtime=f"{subject.distribution or subject.runtime} {subject.runtime_version}",
+        threads=setting_text(one),
+        figure=figure,
+        ratio=ratio,
+        snr=f"{one.parity.parity.snr_db:.1f} dB",
+        verdict=verdict,
+    )
+
+
+def executed_text(one: Execution) -> str:
+    """15,351,274 instructions."""
+    return "not counted" if one.instructions is None else f"{one.instructions:,} instructions"
+
+
+def footnotes(runs: Sequence[Run]) -> Iterator[str]:
+    """Why figures are not trusted, what emulation means, and what each device is."""
+    for same in by_measuring(runs):
+        sides = [Side(run, one) for run in same for one in run.measurements]
+        yield from (f"{same[0].machine.device}: {text}" for text in remark_lines(sides))
+    if any(run.executions for run in runs):
+        yield NO_TIME
+    for same in by_measuring(runs):
+        yield f"{machine_text(same[0])}; profile {same[0].profile.name}: {same[0].profile.summary}"
+
+
+def fleet_markdown(runs: Sequence[Run]) -> str:
+    """One table over all devices and bundles, and what has to be known about its figures."""
+    rows = fleet_rows(runs)
+    if not rows:
+        return "Nothing was measured.\n"
+    sides = ("---", "---", "---", "---", "--:", "--:", "--:", "---")
+    lines = [line_of(HEADINGS), line_of(sides), *(line_of(_cells(row)) for row in rows)]
+    notes = [f"- {text}" for text in footnotes(runs)]
+    return "\n".join([*lines, "", *notes, "", f"{runs[0].created}, edgekit {runs[0].edgekit_version}.", ""])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    device, artifact, *rest, verdict = astuple(row)
+    return (device, f"`{artifact}`", *rest, verdict if verdict == "TRUSTED" else f"**{verdict}**")

@@ -1,0 +1,71 @@
+"""Runs of several devices in one table: nothing emulated looks like a time."""
+
+import re
+
+import pytest
+
+from edgekit.bench.fleet_rows import EMULATED, NO_TIME, fleet_markdown, fleet_rows, footnotes
+from edgekit.bench.record import Run
+from tests.bench.figures import execution, machine_called, measurement, run_of
+
+TIMED = run_of(measurement([10.0] * 6), measurement([20.0] * 6, sha256="c" * 64, artifact="net.fp32.tflite"))
+COUNTED = run_of(
+    run="two",
+    machine=machine_called("qemu://armv7", emulated=True),
+    executions=(execution(15_351_274), execution(30_702_548, artifact="net.fp32.ncnn.param")),
+)
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    return [TIMED, COUNTED]
+
+
+def test_every_device_has_its_rows_and_ratios_over_its_own_first(runs: list[Run]) -> None:
+    rows = fleet_rows(runs)
+
+    assert [(row.device, row.artifact) for row in rows] == [
+        ("local", "net.fp32.onnx"),
+        ("local", "net.fp32.tflite"),
+        ("qemu://armv7", "net.fp32.onnx"),
+        ("qemu://armv7", "net.fp32.ncnn.param"),
+    ]
+    assert [row.ratio.split()[0] for row in rows] == ["1", "2.000", "1", "2.000"]
+    assert [row.verdict for row in rows] == ["TRUSTED", "TRUSTED", EMULATED, EMULATED]
+
+
+def test_an_emulated_figure_is_never_a_time(runs: list[Run]) -> None:
+    *_, first, second = fleet_rows(runs)
+
+    assert (first.figure, second.figure) == ("15,351,274 instructions", "30,702,548 instructions")
+    text = fleet_markdown([COUNTED])
+    assert not re.search(r"\d (ms|s|µs)\b", text.partition("\n\n")[0])
+    assert text.count(f"**{EMULATED}**") == 2
+    assert NO_TIME in text
+
+
+def test_only_emulation_is_said_to_be_no_time() -> None:
+    assert NO_TIME not in list(footnotes([TIMED]))
+
+
+def test_an_emulator_that_cannot_count_gives_no_figure() -> None:
+    run = run_of(run="two", machine=machine_called("ssh://board", emulated=True), executions=(execution(None),))
+
+    (row,) = fleet_rows([run])
+
+    assert (row.figure, row.ratio) == ("not counted", "1")
+
+
+def test_several_bundles_are_told_apart() -> None:
+    other = run_of(run="two", bundle="other", machine=COUNTED.machine, executions=(execution(100),))
+
+    assert [row.artifact for row in fleet_rows([COUNTED, other])][-1] == "other/net.fp32.onnx"
+
+
+def test_markdown_is_one_table_with_what_must_be_known(runs: list[Run]) -> None:
+    lines = fleet_markdown(runs).splitlines()
+
+    assert lines[0] == "| device | artifact | runtime | threads | figure | ratio | SNR | verdict |"
+    assert sum(line.startswith("| ") for line in lines) == 6
+    assert any("profile quick: 10 s" in line for line in lines)
+    assert fleet_markdown([]) == "Nothing was measured.\n"
