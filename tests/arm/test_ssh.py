@@ -302,7 +302,6 @@ def bundle(tmp_path: Path) -> Path:
 
 NETWORK = """
 import torch
-
 def build():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
@@ -368,7 +367,6 @@ from dataclasses import replace
 from edgekit.targets.device import open_device
 from edgekit.targets.job import Job, Task
 from tests.arm import tiny
-
 files = tiny.write(Path(sys.argv[2]))
 task = Task(key="tiny", runtime="ncnn", files=files, cases=({"in0": tiny.image()},))
 with open_device(sys.argv[1]) as device:
