@@ -37,7 +37,7 @@ def test_every_demo_model_has_a_schedule(script: ModuleType) -> None:
 def test_a_training_is_the_same_again_and_what_it_writes_loads(script: ModuleType, name: str, tmp_path: Path) -> None:
     of, schedule = CARDS[name], script.Schedule(script.warped, epochs=1, learning_rate=2e-3, batch=16)
     images, labels = script.load(script.open_set("digits", "train", 64), of)
-    models = []
+    models, before = [], dict[str, torch.Tensor]()
     for _ in range(2):
         torch.manual_seed(script.SEED)
         models.append(script.new_model(name))
