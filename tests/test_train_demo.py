@@ -34,20 +34,19 @@ def test_every_demo_model_has_a_schedule(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["parnet_pico_digits", "parcnetv2_pico_digits"])
-def test_a_training_learns_is_the_same_again_and_what_it_writes_loads(
-    script: ModuleType, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_is_the_same_again_and_what_it_writes_loads(script: ModuleType, name: str, tmp_path: Path) -> None:
     of, schedule = CARDS[name], script.Schedule(script.warped, epochs=1, learning_rate=2e-3, batch=16)
     images, labels = script.load(script.open_set("digits", "train", 64), of)
-    models = []
+    models, before = [], dict[str, torch.Tensor]()
     for _ in range(2):
         torch.manual_seed(script.SEED)
-        models.append(script.train(name, schedule, [(images, labels)] * 2))
+        models.append(script.new_model(name))
+        before = {key: value.clone() for key, value in models[-1].state_dict().items()}
+        script.train(models[-1], of, schedule, [(images, labels)] * 2)
 
     first, second = (model.state_dict() for model in models)
     assert all(value.equal(second[key]) for key, value in first.items())
-    before = build(name, None).state_dict()
-    assert sum(not value.equal(first[key]) for key, value in before.items()) > len(before) * 0.8
+    assert not any(value.equal(first[key]) for key, value in before.items())
 
     path = tmp_path / "made.safetensors"
     stored = script.rounded(models[0])
