@@ -78,7 +78,7 @@ class Counted(Struct, frozen=True, order=True):
 
 
 def measured(bundles: Sequence[Bundle]) -> dict[str, Outcome]:
-    """What each board makes of the bundles."""
+    """What each board makes of the bundles, both at the same time."""
     profile = PROFILES["quick"]
     fleet = Fleet(lambda device: measure_on(device, bundles, Choice(), profile, ("edgekit", "bench")), print)
     return fleet.visit(BOARDS)
