@@ -12,6 +12,7 @@ import torch
 from edgekit.errors import OutputError
 from edgekit.exporters.base import Candidate
 from edgekit.network import Network, lower
+from edgekit.numerics import compare_one
 from edgekit.program import operator_counts
 from edgekit.runners import load
 from edgekit.verify import failure, verify_file
@@ -97,3 +98,20 @@ def test_nothing_tells_where_the_file_was_written(candidate: Candidate) -> None:
     assert b".py" not in content
     for folder in (Path.home(), Path.cwd(), Path(torch.__file__).parent, candidate.files[0].parent):
         assert str(folder).encode() not in content
+
+
+@pytest.mark.skipif(
+    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this processor has no bfloat16 instructions, so OpenVINO has nothing to choose",
+)
+def test_what_openvino_does_by_itself_is_another_network(tiny: Network, candidate: Candidate) -> None:
+    """It computes in bfloat16 unless it is told not to, silently; the gate of a float32 artifact shuts it out."""
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(str(candidate.files[0])), "CPU")
+    case = tiny.reference.cases[0]
+    output = compiled(dict(zip((port.get_any_name() for port in compiled.inputs), case.inputs, strict=True)))[0]
+
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
+    (verified, *_) = verify_file("openvino", candidate.files[0], tiny.reference)
+    reached = compare_one(case.outputs[0].values, output).snr_db
+    assert reached < 50.0 < verified.gate_db <= verified.parity.snr_db
