@@ -15,7 +15,7 @@ from edgekit.artifact import Shape, TensorSpec
 from edgekit.capture import capture
 from edgekit.errors import ConverterError, MisuseError
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.ncnn import FLOAT32, LAYERS, MARK, SETTINGS, convert, export, last_line, named
+from edgekit.exporters.ncnn import FLOAT32, LAYERS, MARK, SETTINGS, convert, exact, export, last_line, named
 from edgekit.exporters.process import Finished
 from edgekit.network import Network
 from edgekit.runners import load
@@ -42,7 +42,7 @@ def lines(candidate: Candidate) -> list[str]:
 
 def test_the_files_are_the_network(tiny: Network, candidate: Candidate) -> None:
     assert [file.name for file in candidate.files] == ["net.ncnn.param", "net.ncnn.bin"]
-    assert candidate.notes == (FLOAT32,)
+    assert candidate.notes == (FLOAT32, "set use_winograd63_convolution to false")
     cases = verify_file("ncnn", candidate.files[0], tiny.reference)
     assert failure(cases) is None
     assert len(cases) == 4
@@ -52,7 +52,7 @@ def test_the_candidates_differ_in_settings_of_the_runtime(tiny: Network, tiny_ar
     candidates = tiny_artifact("ncnn")
     assert [each.label for each in candidates] == list(SETTINGS)
     assert [each.notes[1:] for each in candidates] == [
-        (),
+        ("set use_winograd63_convolution to false",),
         ("set use_winograd43_convolution to false", "set use_winograd63_convolution to false"),
         ("set use_winograd_convolution to false",),
     ]
@@ -213,3 +213,19 @@ def test_several_inputs_and_outputs_go_by_name(tmp_path: Path) -> None:
 def test_the_reason_is_what_was_said_last(done: Finished, words: str) -> None:
     assert last_line(done) == words
     assert LAYERS.endswith(".param")
+
+
+def test_what_arm_rounds_is_written_in_other_layers() -> None:
+    """`rsqrt` and `1/x`; a square root stays, whose power would be no number at zero."""
+    lines = [
+        "7767517",
+        "4 4",
+        "Input in 0 1 x 0=8",
+        *(f"UnaryOp u{kind} 1 1 x y{kind} 0={kind}" for kind in (5, 6, 15)),
+    ]
+
+    *kept, power, quotient = exact(lines)
+
+    assert kept == lines[:4]
+    assert power.split() == ["BinaryOp", "u6", "1", "1", "x", "y6", "0=6", "1=1", "2=-5.000000e-01"]
+    assert quotient.split() == ["BinaryOp", "u15", "1", "1", "x", "y15", "0=8", "1=1", "2=1.000000e+00"]
