@@ -287,7 +287,7 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType(
             _parnet_streams(2, 37_866_792, 7_222_616_256),
             _parnet_streams(4, 39_226_152, 11_846_959_296),
             _parcnetv2_pico("digits", 10, 370_442, 10_550_752, "99.1%"),
-            _parcnetv2_pico("patterns", 20, 371_252, 10_551_552, "TOP1_B"),
+            _parcnetv2_pico("patterns", 20, 371_252, 10_551_552, "90.0%"),
             _parnet_pico("digits", 10, 335_518, 10_752_300, "99.6%"),
             _parnet_pico("patterns", 20, 336_488, 10_753_260, "95.5%"),
             _upernet("t", 54_909_996, 234_349_264_896),
