@@ -81,6 +81,8 @@ def openvino_defaults(model: nn.Module, material: Material, folder: Path) -> dic
     converted = openvino.convert_model(
         model, example_input=torch.zeros(material.source.shape), input=[material.source.shape]
     )
+    for port in (*converted.inputs, *converted.outputs):  # which have no names, and the runner goes by names
+        port.get_tensor().set_names({"input" if port in converted.inputs else "logits"})
     converted.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])  # or float is bf16
     exact, rounded = folder / "default.fp32.xml", folder / "default.int8.xml"
     openvino.save_model(converted, str(exact), compress_to_fp16=False)
@@ -142,7 +144,8 @@ def measure(runtime: str, files: Mapping[str, Path], material: Material, exact: 
     times = interleaved(inferences(runners), rounds) if rounds else {}
     base = next((times[label] for label in times if label.startswith("default") and "int8" in label), None)
     for label in runners:
-        size = sum(each.stat().st_size for each in files[label].parent.glob(f"{files[label].stem}.*")) / 1e6
+        parts = {files[label], files[label].with_suffix(".bin")} if files[label].suffix == ".xml" else {files[label]}
+        size = sum(each.stat().st_size for each in parts) / 1e6
         shown = f"{runtime:12} {label:22} {size:7.2f} MB {snrs[label]:6.1f} dB"
         if times:
             shown += f"  min {min(times[label]):8.2f} ms  median {statistics.median(times[label]):8.2f} ms"

@@ -133,7 +133,7 @@ class _Search:
                 others = [other for other in choice.chosen if other != name]
                 path = Path(folder) / f"alone{self._quantizer.suffix}"
                 try:
-                    found[name] = self._carry_out(without(choice, others), path).record.held_out.snr_db
+                    found[name] = self._carry_out(without(choice, others), path, draft=True).record.held_out.snr_db
                 except ParityError:
                     found[name] = LOST_DB
         return found
@@ -157,8 +157,8 @@ class _Search:
             "Allow more with --max-drop, or give more images. Nothing was published."
         )
 
-    def _carry_out(self, choice: Choice, path: Path) -> Made:
-        return carry_out(self._source, path, self._quantizer, self._recipe, self._material, choice)
+    def _carry_out(self, choice: Choice, path: Path, *, draft: bool = False) -> Made:
+        return carry_out(self._source, path, self._quantizer, self._recipe, self._material, choice, draft=draft)
 
 
 def _with(operator: OperatorPrecision, alone: float | None) -> OperatorPrecision:

@@ -23,7 +23,7 @@ from edgekit.data.lint import lint
 from edgekit.data.sources import open_dataset
 from edgekit.errors import DataError, MisuseError, ParityError
 from edgekit.filegraph import read_graph
-from edgekit.numerics import compare_one, worst
+from edgekit.numerics import compare_one, sampled, worst
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.choose import reasons
@@ -210,16 +210,23 @@ def choose(source: Path, quantizer: Quantizer, recipe: Recipe, keep: Sequence[st
 
 
 def carry_out(
-    source: Path, target: Path, quantizer: Quantizer, recipe: Recipe, material: Material, choice: Choice
+    source: Path,
+    target: Path,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    material: Material,
+    choice: Choice,
+    *,
+    draft: bool = False,
 ) -> Made:
-    """Quantizes what was chosen, and compares the result with the float file.
+    """Quantizes what was chosen, and compares the result with the float file; a draft only ranks layers.
 
     Raises:
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
     module = quantizer.load()
-    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]))
+    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
     files = module.quantize(source, job, target)
     operators = describe(choice.layers, choice.why, module.quantized(target))
     try:
@@ -285,7 +292,10 @@ def describe(
 
 
 def compare(runtime: str, source: Path, target: Path, material: Material) -> Parity:
-    """A quantized file against its float file on the held-out images; of several outputs the worst figures."""
+    """A quantized file against its float file on the held-out images; of several outputs the worst figures.
+
+    Of a dense map only some places are kept, so that memory does not grow with it.
+    """
     with load(runtime, source, 1) as exact, load(runtime, target, 1) as rounded:
         names = [spec.name for spec in exact.outputs]
         outputs: list[list[list[NDArray[np.generic]]]] = [[[], []] for _ in names]
@@ -293,7 +303,7 @@ def compare(runtime: str, source: Path, target: Path, material: Material) -> Par
             for side, runner in enumerate((exact, rounded)):
                 found = runner.run(images)
                 for index, name in enumerate(names):
-                    outputs[index][side].append(np.array(found[name]))
+                    outputs[index][side].append(sampled(np.array(found[name])))
     return worst([compare_one(*(np.concatenate(side) for side in sides)) for sides in outputs])
 
 

@@ -46,12 +46,14 @@ class Job:
         chosen: Names of the layers to quantize; all else stays float.
         calibration: Starts the calibration inputs anew, one run's after another.
         images: How many runs they are.
+        draft: Whether the file only ranks layers, so that what takes long and moves all of them alike may be left out.
     """
 
     recipe: Recipe
     chosen: frozenset[str]
     calibration: Callable[[], Iterator[Feed]]
     images: int
+    draft: bool = False
 
 
 class Quantizing(Protocol):

@@ -42,7 +42,7 @@ def shipped_files() -> set[str]:
     files = (
         file
         for folder in FOLDERS
-        for ending in ("c", "css", "html", "js", "json", "py", "toml")
+        for ending in ("c", "css", "html", "js", "json", "py", "safetensors", "toml")
         for file in (ROOT / folder).rglob(f"*.{ending}")
     )
     return {installed_name(file) for file in files}

@@ -233,7 +233,9 @@ def _parcnetv2_pico(data: str, classes: int, parameters: int, macs: int, top1: s
 
 
 def _parnet_pico(data: str, classes: int, parameters: int, macs: int, top1: str) -> ModelCard:
-    return _pico(_parnet(f"parnet_pico_{data}", "ParNet-pico", parameters, macs), classes, top1, _PARNET_NOTES[1])
+    of = _parnet(f"parnet_pico_{data}", "ParNet-pico", parameters, macs)
+    shallow = structs.replace(of, summary=of.summary.replace("12 layers", "10 layers"))
+    return _pico(shallow, classes, top1, _PARNET_NOTES[1])
 
 
 CARDS: Mapping[str, ModelCard] = MappingProxyType(
