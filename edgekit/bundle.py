@@ -66,6 +66,11 @@ class Member(Struct, frozen=True, kw_only=True):
     parity: tuple[CaseParity, ...]
     quantization: QuantRecord | None = None
 
+    @property
+    def recorded(self) -> tuple[CaseParity, ...]:
+        """Comparisons whose gates it is held to from now on: a quantized artifact has to do again what it did."""
+        return self.parity if self.quantization else ()
+
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """Everything about a bundle; `manifest.json` is exactly this.

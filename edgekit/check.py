@@ -47,8 +47,7 @@ def _check(folder: Path, member: Member, against: Reference) -> Verdict:
     try:
         paths = [check_file(folder, file) for file in member.artifact.files]
         with silenced():
-            cases = verify_file(member.artifact.runtime, paths[0], against)
-            cases = held_to(cases, member.parity) if member.quantization else cases
+            cases = held_to(verify_file(member.artifact.runtime, paths[0], against), member.recorded)
     except (CheckFailedError, MissingExtraError) as error:
         return Verdict(name, (), error)
     except MisuseError as error:  # the runtime refuses the bundle's own input

@@ -166,7 +166,8 @@ def _places(
     places, problems = {}, []
     for contestant in contestants:
         bundle = bundles[contestant.bundle]
-        artifact = bundle.manifest.members[contestant.member].artifact
+        member = bundle.manifest.members[contestant.member]
+        artifact = member.artifact
         try:
             paths = [check_file(bundle.folder, file) for file in artifact.files]
         except CheckFailedError as error:
@@ -178,6 +179,7 @@ def _places(
             size_bytes=sum(file.size for file in artifact.files),
             reference=bundle.folder / bundle.manifest.reference.name,
             setting=contestant.setting,
+            recorded=member.recorded,
         )
     return places, problems
 

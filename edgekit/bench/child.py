@@ -16,6 +16,7 @@ import msgspec
 
 import edgekit
 from edgekit import errors
+from edgekit.artifact import CaseParity
 from edgekit.bench.protocol import Answer, Failed, Prepare, Request, decode_answer, encode
 from edgekit.bench.record import Setting
 from edgekit.errors import ArtifactError, EdgekitError, EnvironmentProblemError
@@ -35,6 +36,7 @@ class Place:
         path: The artifact's main file.
         size_bytes: Size of all its files.
         reference: The reference of its bundle.
+        recorded: Comparisons with it whose gates count instead of those of float32.
     """
 
     runtime: str
@@ -42,6 +44,7 @@ class Place:
     size_bytes: int
     reference: Path
     setting: Setting
+    recorded: tuple[CaseParity, ...] = ()
 
     @property
     def prepare(self) -> Prepare:

@@ -25,7 +25,7 @@ from edgekit.bench.protocol import Infer, Load, Prepared, Timed, Verified, Verif
 from edgekit.bench.record import Evidence, Profile, Round, WarmUp
 from edgekit.bundle import Progress, Stage
 from edgekit.errors import EdgekitError, EnvironmentProblemError, ParityError
-from edgekit.verify import failure, tightest
+from edgekit.verify import failure, held_to, tightest
 
 WINDOW_SECONDS = 0.2
 """A warm-up is looked at in windows of about this long."""
@@ -167,7 +167,7 @@ def _seat(place: Place, child: Child) -> Seat:
     prepared = child.ask(place.prepare, Prepared)
     (load_ms,) = child.ask(Load(threads=place.setting.threads), Timed).samples_ms
     (first_ms,) = child.ask(Infer(runs=1), Timed).samples_ms
-    cases = child.ask(Verify(), Verified).parity
+    cases = held_to(child.ask(Verify(), Verified).parity, place.recorded)
     if reason := failure(cases):
         raise ParityError(f"{place.path.name} is not the same network: {reason}. It was not timed.")
     warm_up, expected_ms = _warm_up(child)

@@ -9,7 +9,7 @@ from edgekit.bench.record import Subject
 from edgekit.errors import ArtifactError, EnvironmentProblemError, ParityError
 from edgekit.fleet.entries import Entry
 from edgekit.targets.job import Arrays, Measured
-from edgekit.verify import Outputs, case_parity, failure, tightest
+from edgekit.verify import Outputs, case_parity, failure, held_to, tightest
 
 MISSING_RUNTIME = "MissingRuntimeError"
 """What the runner on a device says where a runtime is not there after all."""
@@ -28,7 +28,7 @@ def check(entry: Entry, measured: Measured, address: str) -> CaseParity:
         if kind == MISSING_RUNTIME:
             raise EnvironmentProblemError(f"{entry.name} does not run on {address}: {message}.")
         raise ArtifactError(f"{entry.name} does not run on {address}: {kind}: {message}.")
-    cases = tuple(_parities(entry, measured, address))
+    cases = held_to(tuple(_parities(entry, measured, address)), entry.member.recorded)
     if reason := failure(cases):
         raise ParityError(f"{entry.name} is not the same network on {address}: {reason}. It is given no figure.")
     return tightest(cases)

@@ -317,7 +317,7 @@ def test_two_runs_anywhere_leave_the_same_bytes(spawn: Spawn, tmp_path: Path, ke
 @pytest.mark.parametrize(
     ("lowering", "message"),
     [
-        (("fast",), "There is no lowering 'fast'. Choose depthwise, toeplitz, pieces, rows, dense, matmul or auto"),
+        (("fast",), "Choose depthwise, toeplitz, pieces, rows, polyphase, dense, matmul or auto"),
         (("stages.*=",), "There is no lowering ''"),
     ],
 )

@@ -81,7 +81,18 @@ def test_the_bundle_verifies(bundle: Path) -> None:
     assert [row["passed"] for row in json.loads(result.stdout)["artifacts"]] == [True, True]
 
 
-def test_a_wrong_scale_does_not_verify(bundle: Path, tmp_path: Path) -> None:
+BRIEFLY = ("--runs", "5", "--seconds", "0.1", "--no-memory", "--json")
+
+
+def test_both_precisions_are_timed(bundle: Path, tmp_path: Path) -> None:
+    result = run("bench", str(bundle), *BRIEFLY, "-o", str(tmp_path / "figures.json"))
+
+    assert result.exit_code == 0, result.output
+    (made,) = json.loads(result.stdout)["runs"]
+    assert [each["subject"]["precision"] for each in made["measurements"]] == ["fp32", "int8"]
+
+
+def test_a_wrong_scale_is_neither_verified_nor_timed(bundle: Path, tmp_path: Path) -> None:
     """The manifest vouches for the twin's bytes, so only what it computes can give it away."""
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     path = copy / "net-build.int8.onnx"
@@ -93,10 +104,10 @@ def test_a_wrong_scale_does_not_verify(bundle: Path, tmp_path: Path) -> None:
     manifest["members"][1]["artifact"]["files"] = msgspec.to_builtins(hash_files([path]))
     (copy / MANIFEST).write_text(json.dumps(manifest))
 
-    result = run("verify", str(copy))
-
-    assert result.exit_code == 1
-    assert "net-build.int8.onnx is not the same network" in result.output
+    for command in (("verify", str(copy)), ("bench", str(copy), *BRIEFLY)):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "net-build.int8.onnx is not the same network" in result.output
 
 
 def test_a_second_time_it_comes_from_the_cache(bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
