@@ -83,4 +83,4 @@ def test_blocks_in_another_order_are_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_tflite_has_it_after_the_kernels_have_their_forms() -> None:
     having = {key for key, lowering in LOWERINGS.items() if any(isinstance(one, BlocksLast) for one in lowering.after)}
-    assert having == {("tflite", "fp32")}
+    assert having == {("tflite", "fp32"), ("tflite", "int8")}
