@@ -219,14 +219,15 @@ class Subject(Struct, frozen=True, kw_only=True):
 class Measurement(Struct, frozen=True, kw_only=True):
     """One artifact in one setting.
 
-    `load_ms` is with the file in the system's cache, `import_ms` that of the runtime before it. `mcycles` is the median
-    latency in millions of clock cycles, where the clock is known. `parity` is the comparison with the original model
-    that came closest to its gate, made in the measured process before the first counted inference.
+    `load_ms` is with the file in the system's cache, `import_ms` that of the runtime before it; a device does not tell
+    them apart, and its `load_ms` is both. `mcycles` is the median latency in millions of clock cycles, where the clock
+    is known. `parity` is the comparison with the original model that came closest to its gate, made in the measured
+    process before the first counted inference.
     """
 
     subject: Subject
     setting: Setting
-    import_ms: float
+    import_ms: float | None
     load_ms: float
     first_ms: float
     warm_up: WarmUp

@@ -120,7 +120,7 @@ def measurement(
     return Measurement(
         subject=subject_of(entry, measured),
         setting=entry.contestant.setting,
-        import_ms=0.0,
+        import_ms=None,
         load_ms=measured.load_ms,
         first_ms=measured.first_ms,
         warm_up=warm_up,

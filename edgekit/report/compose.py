@@ -2,13 +2,25 @@
 
 from collections.abc import Callable
 
-from edgekit.report import accuracy, certificates, environment, kernels, latency, memory, summary, timings, tradeoff
+from edgekit.report import (
+    accuracy,
+    certificates,
+    environment,
+    instructions,
+    kernels,
+    latency,
+    memory,
+    summary,
+    timings,
+    tradeoff,
+)
 from edgekit.report.document import Document, Section
 from edgekit.report.gather import Facts
 
 SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     summary.overview,
     latency.section,
+    instructions.section,
     accuracy.section,
     tradeoff.section,
     timings.section,

@@ -7,14 +7,14 @@ import pytest
 from msgspec import structs
 
 from edgekit.bench.record import Level
-from edgekit.bench.store import write_profiles
+from edgekit.bench.store import write_profiles, write_run
 from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.errors import ArtifactError, BundleError
 from edgekit.report.compose import SECTIONS
 from edgekit.report.document import Chart, Missing, Pictures, Table, flat
 from edgekit.report.gather import gather
 from edgekit.report.kernels import png
-from tests.bench.figures import MACHINE, profile_run_of
+from tests.bench.figures import MACHINE, counted, execution, profile_run_of, run_of
 from tests.report.conftest import measure
 from tests.report.reading import changed, column, drawn, every, report, section, tile
 
@@ -212,3 +212,35 @@ def test_pictures_that_were_changed_are_refused(bundle: Path) -> None:
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=f"{MANIFEST} cannot be read"):
         report(tmp_path)
+
+
+def test_instructions_are_counts_and_never_times(bundle: Path) -> None:
+    counted(bundle, 250_000_000)
+    counted(bundle, 4_000_000_000, device="qemu://aarch64")
+
+    document = report(bundle)
+    found = section(document, "instructions")
+
+    assert found.lead.startswith("EMULATED")
+    (rows,) = every(found, Table)
+    assert set(zip(column(rows, "device"), column(rows, "instructions"), strict=True)) == {
+        ("qemu://armv7", "250,000,000"),
+        ("qemu://aarch64", "4,000,000,000"),
+    }
+    assert set(column(rows, "of them vector")) == {"50%"}
+    assert all("emulated" in each.title for each in every(found, Chart))
+    assert "250.0 M" in drawn(flat(found.blocks))
+    assert " ms" not in str(every(found, Table))
+    assert tile(document, "Fastest trusted")[0] == "–"
+
+
+def test_what_could_not_be_counted_has_no_bar(bundle: Path) -> None:
+    run = run_of(machine=structs.replace(MACHINE, device="ssh://board", emulated=True))
+    (member,) = read_manifest(bundle).members
+    write_run(structs.replace(run, executions=(execution(None, sha256=member.artifact.sha256),)), bundle)
+
+    found = section(report(bundle), "instructions")
+
+    (rows,) = every(found, Table)
+    assert (column(rows, "instructions"), column(rows, "of them vector")) == (["not counted"], ["–"])
+    assert not every(found, Chart)
