@@ -29,7 +29,7 @@ BOARDS = ("qemu://armv7", "qemu://aarch64")
 
 @dataclass(frozen=True)
 class Network:
-    """A published network at an input that is cheap to emulate, and the formats it is counted in.
+    """A published network at an input that is cheap to emulate, the formats it is counted in, and how it is exported.
 
     OpenVINO is never among them: its worker threads wait in loops, which scatters its counts by a percent.
     """
@@ -37,6 +37,7 @@ class Network:
     model: str
     side: int
     formats: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
     def export(self, folder: Path) -> Bundle:
         """Makes its bundle with the real tool."""
@@ -44,7 +45,7 @@ class Network:
         command = [sys.executable, "-m", "edgekit", "export", self.model, "--input", str(self.side)]
         formats = [option for name in self.formats for option in ("--format", name)]
         subprocess.run(
-            [*command, "--target", "arm", *formats, "-o", str(place)],
+            [*command, "--target", "arm", *formats, *self.options, "-o", str(place)],
             cwd=REPOSITORY,
             env={**os.environ, "EDGEKIT_TUNING": str(folder / "tuning")},
             check=True,
@@ -58,6 +59,7 @@ class Network:
 NETWORKS = (
     Network("parcnetv2_xt", 64, ("onnx", "tflite", "ncnn")),
     Network("parnet_s", 32, ("onnx", "tflite", "ncnn", "mnn")),
+    Network("parcnetv2_pico_digits", 64, ("onnx", "tflite"), ("--int8", "--data", "digits")),
 )
 
 
@@ -66,15 +68,16 @@ class Counted(Struct, frozen=True, order=True):
 
     board: str
     model: str
+    precision: str
     distribution: str
     version: str
     instructions: int
     simd: int
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def place(self) -> tuple[str, ...]:
         """What tells it from all others of a baseline."""
-        return self.board, self.model, self.distribution
+        return self.board, self.model, self.precision, self.distribution
 
 
 def measured(bundles: Sequence[Bundle]) -> dict[str, Outcome]:
@@ -94,6 +97,7 @@ def counts(outcomes: Mapping[str, Outcome]) -> Iterator[Counted]:
                     yield Counted(
                         board,
                         subject.model,
+                        subject.precision,
                         subject.distribution,
                         subject.runtime_version,
                         one.instructions,
@@ -101,7 +105,7 @@ def counts(outcomes: Mapping[str, Outcome]) -> Iterator[Counted]:
                     )
 
 
-def read_baseline(path: Path = BASELINE) -> dict[tuple[str, str, str], Counted]:
+def read_baseline(path: Path = BASELINE) -> dict[tuple[str, ...], Counted]:
     """The committed counts."""
     return {each.place: each for each in msgspec.json.decode(path.read_bytes(), type=list[Counted])}
 
