@@ -82,8 +82,9 @@ def once_it_runs(board: Board, action: Callable[[], object]) -> threading.Thread
     """Does something as soon as a job is being measured on the board."""
 
     def watch() -> None:
-        wait_until(lambda: board.sh(RUNNING.format(" run")).strip() != "", 300)
         wait_until(lambda: "performance" in board.sh(GOVERNOR), 300)
+        wait_until(lambda: board.sh(RUNNING.format(" run")).strip() != "", 300)
+        time.sleep(8)  # an emulated board starts Python and the runtime in three seconds
         action()
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -282,7 +283,7 @@ def test_a_clock_that_is_set_meanwhile(board: Board, job: Job, clean: None) -> N
         setting = once_it_runs(board, lambda: board.sh("date -s '+2 hours'"))
         records = []
         while setting.is_alive():
-            records.append(device.run(replace(job, repeats=2000, governor="performance")))
+            records.append(device.run(replace(job, repeats=20000, governor="performance")))
 
     (disturbed,) = [record for record in records if record.disturbances]
     assert "the clock was set by +7" in disturbed.disturbances[0]
