@@ -29,7 +29,7 @@ from edgekit.evaluation.compare import Subset, alone, beside, choose_images
 from edgekit.evaluation.loop import Feed, Images, Task, answers
 from edgekit.evaluation.outcomes import Outcomes
 from edgekit.evaluation.record import SCHEMA_VERSION, Data, Evaluation, Step
-from edgekit.evaluation.store import ADVICE
+from edgekit.records import OWN_COPY
 from edgekit.version import __version__
 from edgekit.waterfall import FLOAT, Contender, Rebuilt, artifact_contenders, torch_contenders
 
@@ -163,7 +163,7 @@ def check_storage(folder: Path) -> None:
         OutputError: It cannot.
     """
     if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder} cannot be written. {ADVICE[:1].upper()}{ADVICE[1:]}.")
+        raise OutputError(f"{folder} cannot be written. {OWN_COPY[:1].upper()}{OWN_COPY[1:]}.")
 
 
 def shapes_text(shapes: Sequence[Sequence[int]]) -> str:

@@ -28,6 +28,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         # Tools without an opinion about the order: files, numbers, and the program as a data structure.
         "archive": frozenset(),
         "files": frozenset(),
+        "records": frozenset({"files"}),
         "inputs": frozenset(),
         "kernel_file": frozenset(),
         "kernel_group": frozenset(),
@@ -58,8 +59,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert"}),
         "filegraph": frozenset({"archive", "macs", "program"}),
-        "bench": frozenset({"bundle", "filegraph", "files", "quiet", "reference_file", "runners", "verify"}),
-        "evaluation": frozenset({"bundle", "cache", "data", "files", "numerics"}),
+        "bench": frozenset({"bundle", "filegraph", "quiet", "records", "reference_file", "runners", "verify"}),
+        "evaluation": frozenset({"bundle", "cache", "data", "numerics", "records"}),
         "targets": frozenset({"files"}),
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
@@ -106,7 +107,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "kept_float": frozenset({"bench", "bundle", "quiet", "reference_file"}),
-        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "waterfall"}),
+        "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "records", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
         "difference": frozenset({"bench", "bundle", "verify"}),
         "gate": frozenset({"bench", "difference", "evaluation", "files"}),

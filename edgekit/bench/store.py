@@ -6,26 +6,18 @@ A measurement belongs to the bytes that were measured, not to the folder: it sur
 place as long as one of its artifacts comes out byte for byte the same, and of a changed artifact it is never shown.
 """
 
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from edgekit.bench.profile_record import PROFILE_SCHEMA_VERSION, ProfileRun
 from edgekit.bench.record import SCHEMA_VERSION, Run
-from edgekit.errors import BundleError
-from edgekit.files import output_errors, whole_file
+from edgekit.records import carry_records, new_place, read_record, write_record
 
 FOLDER = "measurements"
 PROFILES = "profiles"
-
-OWN_COPY = "copy the bundle to a folder of your own"
-"""What to do about a bundle that cannot be written."""
-
-Record = TypeVar("Record", Run, ProfileRun)
 
 
 def write_run(run: Run, bundle: Path) -> Path:
@@ -34,7 +26,7 @@ def write_run(run: Run, bundle: Path) -> Path:
     Raises:
         OutputError: The bundle cannot be written.
     """
-    return _write(run, _place(run, bundle / FOLDER))
+    return write_record(run, new_place(bundle / FOLDER, run.created))
 
 
 def write_profiles(run: ProfileRun, bundle: Path, out: Path | None = None) -> Path:
@@ -43,28 +35,7 @@ def write_profiles(run: ProfileRun, bundle: Path, out: Path | None = None) -> Pa
     Raises:
         OutputError: The place cannot be written.
     """
-    return _write(run, out or _place(run, bundle / PROFILES))
-
-
-def _place(record: Run | ProfileRun, folder: Path) -> Path:
-    with output_errors(folder, OWN_COPY):
-        folder.mkdir(exist_ok=True)
-    return free_name(folder, record.created.removesuffix("+00:00").replace(":", "-"))
-
-
-def _write(record: Run | ProfileRun, path: Path) -> Path:
-    with whole_file(path, OWN_COPY) as partial:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-    return path
-
-
-def free_name(folder: Path, stem: str) -> Path:
-    """A name that no file of the folder has; runs may end within one second."""
-    path, number = folder / f"{stem}.json", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.json"
-    return path
+    return write_record(run, out or new_place(bundle / PROFILES, run.created))
 
 
 def read_runs(bundle: Path, known: Collection[str]) -> list[Run]:
@@ -107,7 +78,7 @@ def read_run(path: Path) -> Run:
     Raises:
         BundleError: It is damaged, or another version of edgekit wrote it.
     """
-    return _read(path, Run, SCHEMA_VERSION, "measure again with `edgekit bench`")
+    return read_record(path, Run, SCHEMA_VERSION, "measure again with `edgekit bench`")
 
 
 def read_profile(path: Path) -> ProfileRun:
@@ -116,22 +87,7 @@ def read_profile(path: Path) -> ProfileRun:
     Raises:
         BundleError: It is damaged, or another version of edgekit wrote it.
     """
-    return _read(path, ProfileRun, PROFILE_SCHEMA_VERSION, "profile again with `edgekit profile`")
-
-
-def _read(path: Path, kind: type[Record], known: int, advice: str) -> Record:
-    try:
-        content = path.read_bytes()
-        version = msgspec.json.decode(content, type=_Head).schema_version
-        if version != known:
-            raise BundleError(
-                f"{path} has schema version {version}; this edgekit reads {known}. Remove it, and {advice}."
-            )
-        return msgspec.json.decode(content, type=kind)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is damaged: {error}. Remove it, and {advice}.") from error
+    return read_record(path, ProfileRun, PROFILE_SCHEMA_VERSION, "profile again with `edgekit profile`")
 
 
 def carry_over(old: Path, new: Path, known: Collection[str]) -> None:
@@ -140,14 +96,8 @@ def carry_over(old: Path, new: Path, known: Collection[str]) -> None:
     Raises:
         OutputError: The new bundle cannot be written.
     """
-    for path in _of_known(old, known):
-        with output_errors(new):
-            (new / path.parent.name).mkdir(exist_ok=True)
-            shutil.copyfile(path, new / path.parent.name / path.name)
-
-
-class _Head(Struct):
-    schema_version: int
+    for folder in (FOLDER, PROFILES):
+        carry_records(old, new, folder, _Outline, lambda outline: _is_of(outline, known))
 
 
 class _Subject(Struct):
@@ -168,11 +118,5 @@ class _Outline(Struct):
     executions: tuple[_Measurement, ...] = ()
 
 
-def _of_known(bundle: Path, known: Collection[str]) -> Iterator[Path]:
-    for path in sorted(path for folder in (FOLDER, PROFILES) for path in (bundle / folder).glob("*.json")):
-        try:
-            outline = msgspec.json.decode(path.read_bytes(), type=_Outline)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # a damaged file is no measurement of anything
-            continue
-        if any((each.subject or each).sha256 in known for each in (*outline.measurements, *outline.executions)):
-            yield path
+def _is_of(outline: _Outline, known: Collection[str]) -> bool:
+    return any((each.subject or each).sha256 in known for each in (*outline.measurements, *outline.executions))

@@ -5,22 +5,16 @@ folder's place as long as one of its artifacts comes out byte for byte the same,
 shown.
 """
 
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from edgekit.errors import BundleError
 from edgekit.evaluation.record import SCHEMA_VERSION, Evaluation, Step
-from edgekit.files import output_errors, whole_file
+from edgekit.records import carry_records, new_place, read_record, write_record
 
 FOLDER = "accuracy"
-
-ADVICE = "copy the bundle to a folder of your own"
-
-AGAIN = "Remove it, and evaluate again with `edgekit eval`."
 
 
 def write_evaluation(evaluation: Evaluation, bundle: Path) -> Path:
@@ -29,15 +23,7 @@ def write_evaluation(evaluation: Evaluation, bundle: Path) -> Path:
     Raises:
         OutputError: The bundle cannot be written.
     """
-    folder = bundle / FOLDER
-    with output_errors(folder, ADVICE):
-        folder.mkdir(exist_ok=True)
-    stem = evaluation.created.removesuffix("+00:00").replace(":", "-")
-    names = (f"{stem}{number}.json" for number in ("", *(f"-{count}" for count in range(2, 10_000))))
-    path = next(folder / name for name in names if not (folder / name).exists())  # several may end within a second
-    with whole_file(path, ADVICE) as partial:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")
-    return path
+    return write_record(evaluation, new_place(bundle / FOLDER, evaluation.created))
 
 
 def read_evaluations(bundle: Path, known: Collection[str]) -> list[Evaluation]:
@@ -75,16 +61,7 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         BundleError: It is damaged, or another version of edgekit wrote it.
     """
-    try:
-        content = path.read_bytes()
-        version = msgspec.json.decode(content, type=_Head).schema_version
-        if version != SCHEMA_VERSION:
-            raise BundleError(f"{path} has schema version {version}; this edgekit reads {SCHEMA_VERSION}. {AGAIN}")
-        return msgspec.json.decode(content, type=Evaluation)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is damaged: {error}. {AGAIN}") from error
+    return read_record(path, Evaluation, SCHEMA_VERSION, "evaluate again with `edgekit eval`")
 
 
 def carry_over(old: Path, new: Path, known: Collection[str]) -> None:
@@ -93,14 +70,7 @@ def carry_over(old: Path, new: Path, known: Collection[str]) -> None:
     Raises:
         OutputError: The new bundle cannot be written.
     """
-    for path in _of_known(old, known):
-        with output_errors(new):
-            (new / FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(path, new / FOLDER / path.name)
-
-
-class _Head(Struct):
-    schema_version: int
+    carry_records(old, new, FOLDER, _Outline, lambda outline: any(step.sha256 in known for step in outline.steps))
 
 
 class _Step(Struct):
@@ -111,13 +81,3 @@ class _Outline(Struct):
     """As much of an evaluation, of any version, as tells what was evaluated."""
 
     steps: tuple[_Step, ...]
-
-
-def _of_known(bundle: Path, known: Collection[str]) -> Iterator[Path]:
-    for path in sorted((bundle / FOLDER).glob("*.json")):
-        try:
-            outline = msgspec.json.decode(path.read_bytes(), type=_Outline)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # a damaged file speaks of nothing
-            continue
-        if any(step.sha256 in known for step in outline.steps):
-            yield path
