@@ -278,6 +278,48 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
         return sum(each.precision == "int8" for each in self.operators)
 
 
+class PartRow(Struct, frozen=True, kw_only=True):
+    """A part of a network: its size, and the bytes that go into it and come out of it."""
+
+    name: str
+    size: GraphStats
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_bytes: int
+    output_bytes: int
+
+
+class PartitionCertificate(Struct, frozen=True, kw_only=True):
+    """What a program was cut into, and the measured proof that together the parts are the whole, in float64."""
+
+    pattern: str
+    parts: tuple[PartRow, ...]
+    parity: Parity
+    gate_db: float
+
+
+class PartFiles(Struct, frozen=True, kw_only=True):
+    """One part as an artifact: its files, the loadable one first, and the values it takes and gives, by name."""
+
+    name: str
+    files: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class PartsDescription(Struct, frozen=True, kw_only=True):
+    """What a `.parts.json` file says: the parts, in an order in which they can run one after another.
+
+    `returns` are the values that come back as `outputs`.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    returns: tuple[str, ...]
+    parts: tuple[PartFiles, ...]
+    metadata: dict[str, str]
+
+
 class FileHash(Struct, frozen=True, kw_only=True):
     """A file beside the manifest: its name, size in bytes and SHA-256."""
 

@@ -14,6 +14,7 @@ from edgekit.artifact import (
     GraphStats,
     ModelCard,
     Origin,
+    PartitionCertificate,
     QuantRecord,
     RegionCertificate,
     TensorSpec,
@@ -56,7 +57,7 @@ class Member(Struct, frozen=True, kw_only=True):
     """An artifact of a bundle, how its program was lowered, and how it compares with the original model.
 
     Of a quantized one `parity` is what it does on the reference's synthetic inputs, which only have to come out as they
-    did when it was made; how good it is, `quantization` says.
+    did when it was made; how good it is, `quantization` says. `partition` tells how one was cut that is in parts.
     """
 
     artifact: Artifact
@@ -65,6 +66,7 @@ class Member(Struct, frozen=True, kw_only=True):
     program: GraphStats
     parity: tuple[CaseParity, ...]
     quantization: QuantRecord | None = None
+    partition: PartitionCertificate | None = None
 
     @property
     def recorded(self) -> tuple[CaseParity, ...]:

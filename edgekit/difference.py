@@ -1,4 +1,4 @@
-"""What tells two bundles apart: graph, weights, artifacts, parity, latency, memory and tools, and a sentence on it."""
+"""What tells two bundles apart: graph, weights, artifacts, parity, accuracy, latency, memory, tools; and a sentence."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +11,9 @@ from edgekit.bench.record import Run
 from edgekit.bench.store import read_runs
 from edgekit.bundle import Manifest, Member, read_manifest
 from edgekit.errors import MisuseError
+from edgekit.evaluation.paired import PairedDrop, paired_drop
+from edgekit.evaluation.record import Evaluation
+from edgekit.evaluation.store import read_evaluations
 from edgekit.verify import tightest
 
 
@@ -23,7 +26,7 @@ class Both(Struct, frozen=True, kw_only=True):
 
 
 class ArtifactDifference(Struct, frozen=True, kw_only=True):
-    """Two artifacts of the same format and precision.
+    """Two artifacts of the same format and precision, cut at the same modules or both whole.
 
     Attributes:
         identical: Whether they are the same bytes.
@@ -32,6 +35,8 @@ class ArtifactDifference(Struct, frozen=True, kw_only=True):
         snr_db: Parity with the original model, on the case that comes closest to its gate.
         latency: One pairing for each setting that both were measured in.
         executed: One tally for each emulated board that counted both.
+        partition: The modules at which both are cut; "" where they are whole.
+        accuracy: Top-1 on the same images, where both were evaluated on some.
     """
 
     format: str
@@ -42,11 +47,13 @@ class ArtifactDifference(Struct, frozen=True, kw_only=True):
     snr_db: tuple[float, float]
     latency: tuple[Pairing, ...]
     executed: tuple[Tally, ...] = ()
+    partition: str = ""
+    accuracy: PairedDrop | None = None
 
     @property
     def name(self) -> str:
         """Its format, and its precision where that is not the usual one."""
-        return self.format if self.precision == "fp32" else f"{self.format} {self.precision}"
+        return _name(self.format, self.precision if self.precision != "fp32" else "", self.partition)
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -68,11 +75,10 @@ def difference(first: Path, second: Path) -> Difference:
         MisuseError: They have no format in common, so there is nothing to compare.
     """
     manifests = read_manifest(first), read_manifest(second)
-    runs = tuple(
-        read_runs(folder, {member.artifact.sha256 for member in manifest.members})
-        for folder, manifest in zip((first, second), manifests, strict=True)
-    )
-    artifacts = tuple(_artifacts(manifests, runs))
+    known = [{member.artifact.sha256 for member in manifest.members} for manifest in manifests]
+    runs = read_runs(first, known[0]), read_runs(second, known[1])
+    evaluations = read_evaluations(first, known[0]), read_evaluations(second, known[1])
+    artifacts = tuple(_artifacts(manifests, runs, evaluations))
     if not artifacts:
         formats = [", ".join(member.artifact.format for member in each.members) or "nothing" for each in manifests]
         raise MisuseError(f"{first} holds {formats[0]}, {second} holds {formats[1]}: there is nothing to compare.")
@@ -87,11 +93,23 @@ def difference(first: Path, second: Path) -> Difference:
     )
 
 
-def _key(member: Member) -> tuple[str, str]:
-    return member.artifact.format, member.artifact.precision
+Key = tuple[str, str, str]
+"""Format, precision, and the modules at which it is cut."""
 
 
-def _artifacts(manifests: tuple[Manifest, Manifest], runs: tuple[Sequence[Run], ...]) -> Iterator[ArtifactDifference]:
+def _key(member: Member) -> Key:
+    return member.artifact.format, member.artifact.precision, member.partition.pattern if member.partition else ""
+
+
+def _name(format_: str, precision: str, partition: str) -> str:
+    return " ".join(filter(None, (format_, precision, f"in parts at {partition}" if partition else "")))
+
+
+def _artifacts(
+    manifests: tuple[Manifest, Manifest],
+    runs: tuple[Sequence[Run], Sequence[Run]],
+    evaluations: tuple[Sequence[Evaluation], Sequence[Evaluation]],
+) -> Iterator[ArtifactDifference]:
     others = {_key(member): member for member in manifests[1].members}
     for one in manifests[0].members:
         if other := others.get(_key(one)):
@@ -105,6 +123,8 @@ def _artifacts(manifests: tuple[Manifest, Manifest], runs: tuple[Sequence[Run], 
                 snr_db=(tightest(one.parity).parity.snr_db, tightest(other.parity).parity.snr_db),
                 latency=pairings(runs[0], runs[1], sha256),
                 executed=tallies(runs[0], runs[1], sha256),
+                partition=_key(one)[2],
+                accuracy=paired_drop(evaluations[0], evaluations[1], sha256),
             )
 
 
@@ -114,9 +134,8 @@ def _size(member: Member) -> int:
 
 def _unmatched(first: Manifest, second: Manifest) -> Iterator[Both]:
     keys = [{_key(member) for member in each.members} for each in (first, second)]
-    for format_, precision in sorted(keys[0] ^ keys[1]):
-        held = (format_, precision) in keys[0]
-        name = f"{format_} {precision}"
+    for key in sorted(keys[0] ^ keys[1]):
+        held, name = key in keys[0], _name(*key)
         yield Both(what="artifact", first=name if held else None, second=None if held else name)
 
 
@@ -172,10 +191,20 @@ def _judgement(one: ArtifactDifference) -> str:
     if one.identical:
         return "is the same, byte for byte"
     known = [each for each in one.latency if each.comparison.ratio is not None]
-    counts = [_work(each) for each in one.executed if each.ratio is not None]
-    if not known and not counts:
-        return "cannot be compared in latency" if one.latency else "was not measured in both"
-    return ", ".join([*(_pace(each, several=len(known) > 1) for each in known), *counts])
+    said = [_pace(each, several=len(known) > 1) for each in known]
+    said += [_work(each) for each in one.executed if each.ratio is not None]
+    if not said:
+        said = ["cannot be compared in latency" if one.latency else "was not measured in both"]
+    return ", ".join([*said, *([_accuracy(one.accuracy)] if one.accuracy else [])])
+
+
+def _accuracy(found: PairedDrop) -> str:
+    """How the second's top-1 compares, with the interval."""
+    low, high = found.interval
+    if low <= 0 <= high:
+        return f"is not shown to be more or less accurate ({-found.drop:+.2f} [{-high:+.2f}, {-low:+.2f}] points)"
+    words = f"{abs(found.drop):.2f} points {'less' if found.drop > 0 else 'more'} accurate"
+    return f"is {words} [{min(abs(low), abs(high)):.2f}, {max(abs(low), abs(high)):.2f}]"
 
 
 def _work(tally: Tally) -> str:

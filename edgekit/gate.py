@@ -12,30 +12,27 @@ Executed instructions of an emulated board are exact, so that the limit alone de
 scatter them, an excess within the scatter passes as undecided.
 """
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
-import numpy as np
 from msgspec import Struct
 
 from edgekit.bench.history import Pairing, Tally
 from edgekit.difference import ArtifactDifference, Difference
 from edgekit.errors import CheckFailedError, EnvironmentProblemError, MisuseError
-from edgekit.evaluation.record import Evaluation, Step
-from edgekit.evaluation.statistics import decide, drop_interval, points
+from edgekit.evaluation.statistics import decide
 from edgekit.files import whole_file
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How much may be added, as a share: 0.03 is +3 %; None where it is not looked at."""
+    """How much may be added, as a share: 0.03 is +3 %; None where it is not looked at. `drop` is in points of top-1."""
 
     latency: float | None = None
     memory: float | None = None
     instructions: float | None = None
+    drop: float | None = None
 
 
 SCATTER: Mapping[str, float] = MappingProxyType({"openvino": 0.02})
@@ -55,7 +52,7 @@ def check_all(found: Difference, limits: Limits) -> tuple[Check, ...]:
     """Every check of a bundle (second) against its baseline (first).
 
     Raises:
-        MisuseError: An artifact was not measured in both.
+        MisuseError: An artifact was not measured, or not evaluated, in both.
         EnvironmentProblemError: The figures decide nothing.
     """
     checks = tuple(check for one in found.artifacts for check in _artifact(one, limits))
@@ -83,6 +80,8 @@ def _artifact(one: ArtifactDifference, limits: Limits) -> Iterator[Check]:
     for tally in one.executed:
         if limits.instructions is not None:
             yield instruction_check(one.name, tally, limits.instructions)
+    if limits.drop is not None and not one.partition:  # parts are not evaluated: they answer as the whole
+        yield accuracy_check(one, limits.drop)
 
 
 def latency_check(name: str, pairing: Pairing, limit: float) -> Check:
@@ -124,56 +123,27 @@ def memory_check(name: str, pairing: Pairing, limit: float) -> Check:
     return Check(name=name, passed=added <= limit, decided=True, text=text)
 
 
-def accuracy_checks(
-    found: Difference, first: Sequence[Evaluation], second: Sequence[Evaluation], max_drop: float
-) -> tuple[Check, ...]:
-    """Whether each artifact of both bundles is as accurate as it was, within so many points of top-1.
-
-    Args:
-        found: The bundles.
-        first: The evaluations of the baseline, the latest first.
-        second: Those of the other.
-        max_drop: Most points that may be lost.
-
-    Raises:
-        MisuseError: An artifact was not evaluated in both on the same images with labels.
-    """
-    return tuple(accuracy_check(one, first, second, max_drop) for one in found.artifacts)
-
-
-def accuracy_check(
-    one: ArtifactDifference, first: Sequence[Evaluation], second: Sequence[Evaluation], max_drop: float
-) -> Check:
-    """Whether one artifact is as accurate as it was.
+def accuracy_check(one: ArtifactDifference, max_drop: float) -> Check:
+    """Whether one artifact is as accurate as it was, within so many points of top-1.
 
     Raises:
         MisuseError: It was not evaluated in both on the same images with labels.
     """
-    sides = ([(each.data, step) for each in runs for step in each.steps if _is(step, one)] for runs in (first, second))
-    pairs = [(data, step, other) for (data, step), (same, other) in product(*sides) if data == same and data.labelled]
-    if not pairs:
+    found = one.accuracy
+    if found is None:
         raise MisuseError(
             f"The {one.name} artifact was not evaluated in both bundles on the same images with labels. Run "
             "`edgekit eval` on both first, with the same --data."
         )
-    data, before, after = pairs[0]
-    right, now = (np.unpackbits(np.frombuffer(base64.b64decode(each.right), np.uint8)) for each in (before, after))
-    lost, gained = int(np.sum(right > now)), int(np.sum(now > right))
-    interval = drop_interval(lost, gained, data.labelled)
-    decision = decide(interval, max_drop)
-    span = (
-        f"{points(lost, gained, data.labelled):.2f} [{interval[0]:.2f}, {interval[1]:.2f}] points lost on {data.name}"
-    )
+    decision = decide(found.interval, max_drop)
+    low, high = found.interval
+    text = f"{found.drop:.2f} [{low:.2f}, {high:.2f}] points lost on {found.data}, at most {max_drop:g}"
     return Check(
         name=f"accuracy of {one.name}",
         passed=decision != "over",
         decided=decision != "undecided",
-        text=f"{span}, at most {max_drop:g}" + (": undecided; take more images" if decision == "undecided" else ""),
+        text=text + (": undecided; take more images" if decision == "undecided" else ""),
     )
-
-
-def _is(step: Step, one: ArtifactDifference) -> bool:
-    return (step.format, step.precision) == (one.format, one.precision)
 
 
 def instruction_check(name: str, tally: Tally, limit: float) -> Check:

@@ -1,7 +1,8 @@
 """The order of the stages. This is the only module that knows it.
 
     plan -> build, weights -> capture -> materialise -> fuse -> [ lower -> export -> verify ] per format -> bundle
-                                                             -> [ ... -> quantize -> verify ] per format, where asked
+                                                             -> [ ... -> cut -> export -> verify ] where asked
+                                                             -> [ ... -> quantize -> verify ] where asked
 
 A stage that is in the cache is skipped, and with it everything only it needs: when all of them are, no framework is
 loaded at all.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
-from edgekit.artifact import Artifact, Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
+from edgekit.artifact import Certificate, GraphStats, RegionCertificate, TensorSpec, WeightsSource
 from edgekit.bench.store import carry_over as carry_runs_over
 from edgekit.bundle import (
     REFERENCE,
@@ -29,21 +30,18 @@ from edgekit.bundle import (
     write_manifest,
 )
 from edgekit.cache import StageCache, stage_key, tool_versions
-from edgekit.candidates import compared, keep
+from edgekit.candidates import make_artifact, write_artifact
 from edgekit.clock import Clock
 from edgekit.data.preprocess import golden
 from edgekit.errors import (
-    BudgetError,
     ConverterError,
     MisuseError,
     ParityError,
 )
 from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
-from edgekit.exporters.base import ExportSpec
 from edgekit.files import hash_files, staging, whole_file
 from edgekit.kernel_file import PICTURES, write_pictures
-from edgekit.kernel_group import FLOAT_BYTES
 from edgekit.plan import Plan
 from edgekit.version import __version__
 
@@ -106,6 +104,10 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             plan = plan.keyed(network.get().identity())
         record = network_stage(plan, folder, cache, clock, network)
         members = artifacts(plan, folder, cache, clock, network)
+        if plan.partition is not None:
+            made = {member.artifact.format for member in members}
+            able = [entry for entry in plan.exporters if entry.format in made]
+            members += [parts_stage(plan, entry, folder, cache, clock, network) for entry in able]
         if material is not None:
             members += quantized_artifacts(plan, material, folder, cache, clock, network)
         manifest = Manifest(
@@ -312,73 +314,16 @@ def artifact_stage(
     return member
 
 
-def make_artifact(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network") -> Member:
-    """One artifact, within the size asked for.
-
-    How much a format adds to the constants shows only in the file: what is too large is written again, with that much
-    less for them.
-
-    Raises:
-        ParityError: No candidate is the same network.
-        BudgetError: No form of the kernels is small enough.
-    """
-    most = plan.request.max_bytes
-    member = write_artifact(plan, exporter, folder, clock, network, most)
-    while most is not None and (over := artifact_bytes(member) - most) > 0:
-        before = member.program.parameters
-        member = write_artifact(plan, exporter, folder, clock, network, FLOAT_BYTES * before - over)
-        if member.program.parameters >= before:  # the format has no forms to choose from
-            raise BudgetError(
-                f"The {exporter.format} artifact is {over:,} bytes above --max-size. Allow more, or choose a smaller "
-                "model. Nothing was published."
-            )
-    return member
-
-
-def artifact_bytes(member: Member) -> int:
-    """Bytes of an artifact's files."""
-    return sum(file.size for file in member.artifact.files)
-
-
-def write_artifact(
-    plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: "Network", max_bytes: int | None
+def parts_stage(
+    plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
-    """Lowers the program for the exporter's runtime, writes it, and keeps the first candidate that passes.
+    """One artifact once more, in parts, or taken from the cache."""
+    key = stage_key("parts", plan.artifact_keys[exporter.format], plan.partition)
+    found = clock.recall(f"{exporter.format} parts", cache, key, folder, Member)
+    if found is not None:
+        return found
+    from edgekit.partitioned import write_parts
 
-    Raises:
-        ParityError: No candidate is the same network; the message names the first stage that is not.
-        BudgetError: The constants take more than `max_bytes` in every form.
-    """
-    from edgekit.network import lower
-    from edgekit.program import stats
-    from edgekit.verify import failure, first_divergence, verify_file
-
-    with clock.stage(f"lower for {exporter.runtime}"):
-        lowered = lower(network, exporter.runtime, plan.lowering, plan.chooser(exporter, max_bytes))
-    spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
-    with clock.stage(f"export {exporter.format}"):
-        candidates = exporter.load()(lowered.program, spec, folder, plan.stem)
-    with clock.stage(f"verify {exporter.format}"):
-        checked = [verify_file(exporter.runtime, each.files[0], network.reference) for each in candidates]
-        failures = [failure(cases) for cases in checked]
-        if all(failures):
-            reasons = "; ".join(f"{each.label}: {why}" for each, why in zip(candidates, failures, strict=True))
-            stage = first_divergence(network.float32_stages(lowered.program, exporter.runtime), network.reference)
-            raise ParityError(
-                f"The {exporter.format} artifact is not the same network ({reasons}). It first diverges in stage "
-                f"{stage or f'export {exporter.format}'!r}. Nothing was published."
-            )
-    kept = failures.index(None)
-    return Member(
-        artifact=Artifact(
-            format=exporter.format,
-            runtime=exporter.runtime,
-            precision=plan.request.precision,
-            files=hash_files(keep(candidates[kept], candidates, folder, plan.stem, exporter)),
-            notes=(*candidates[kept].notes, *compared(candidates, checked, kept)),
-        ),
-        lowering=lowered.certificates,
-        kernels=lowered.choices,
-        program=stats(lowered.program),
-        parity=checked[kept],
-    )
+    member = write_parts(plan, exporter, folder, clock, network.get())
+    clock.remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files))
+    return member

@@ -57,6 +57,7 @@ class Request:
     no_fuse: tuple[str, ...] = ()
     lowering: tuple[str, ...] = ()
     max_bytes: int | None = None
+    partition: str | None = None
     recipe: str = DEFAULT_RECIPE
     data: str | None = None
     calibration: int = 128
@@ -100,6 +101,12 @@ class Plan:
     def lowering(self) -> str:
         """The precision whose lowering the artifacts get."""
         return DEFAULT_RECIPE if self.request.precision == DEFAULT_RECIPE else BEST
+
+    @property
+    def partition(self) -> str | None:
+        """The modules at which artifacts are cut into parts: `streams` is short for `streams.*`."""
+        asked = self.request.partition
+        return asked if asked is None or set(asked) & set("*?[") else f"{asked}.*"
 
     @property
     def quantizers(self) -> tuple[tuple[Exporter, Quantizer, Recipe], ...]:

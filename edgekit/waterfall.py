@@ -117,10 +117,13 @@ def torch_contenders(manifest: Manifest, rebuilt: Rebuilt, threads: int) -> Iter
 def artifact_contenders(folder: Path, manifest: Manifest, formats: Sequence[str], threads: int) -> Iterator[Contender]:
     """The artifacts of these formats, or of all where there are none; those in float first.
 
+    An artifact in parts is left out: it was proved to answer as the whole one.
+
     Raises:
         MisuseError: The bundle has none of the formats asked for.
     """
-    held = [member for member in manifest.members if not formats or member.artifact.format in formats]
+    whole = [member for member in manifest.members if member.partition is None]
+    held = [member for member in whole if not formats or member.artifact.format in formats]
     if not held:
         there = ", ".join(sorted({member.artifact.format for member in manifest.members}))
         raise MisuseError(f"{folder} has no artifact in {', '.join(formats)}. It holds {there}.")

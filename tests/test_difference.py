@@ -14,6 +14,7 @@ from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.difference import Both, difference
 from edgekit.errors import BundleError, MisuseError
 from tests.bench.figures import measurement, run_of, timed
+from tests.evaluation.images import evaluated
 
 FAST = (10.0, 10.1, 10.0, 10.2, 10.1, 10.0)
 
@@ -152,3 +153,46 @@ def test_a_run_of_few_rounds_has_no_interval(bundle: Path, second: Path) -> None
         write_run(structs.replace(run_of(one), run="brief"), folder)
 
     assert "by too few rounds for an interval" in difference(bundle, second).conclusion
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (60, r"is 14\.50 points less accurate \[\d+\.\d\d, \d+\.\d\d\]\.$"),
+        (3, r"is not shown to be more or less accurate \(-0\.25 \[-\d\.\d\d, \+\d\.\d\d\] points\)\.$"),
+        (0, r"is not shown to be more or less accurate \(\+0\.50 "),
+    ],
+)
+def test_accuracy_is_that_of_the_same_images(bundle: Path, second: Path, wrong: int, said: str) -> None:
+    evaluated(bundle, 2)
+    evaluated(second, wrong)
+
+    found = difference(bundle, second)
+
+    accuracy = found.artifacts[0].accuracy
+    assert accuracy is not None
+    assert accuracy.top1 == (99.5, 100 - wrong / 4)
+    assert (accuracy.lost, accuracy.gained) == (max(0, wrong - 2), max(0, 2 - wrong))
+    assert re.search(said, found.conclusion), found.conclusion
+
+
+def test_without_evaluations_nothing_is_said_of_accuracy(bundle: Path, second: Path) -> None:
+    evaluated(second, 2)
+
+    assert difference(bundle, second).artifacts[0].accuracy is None
+
+
+def test_parts_are_compared_with_parts_alone(bundle: Path, second: Path) -> None:
+    def add(manifest: dict[str, Any]) -> None:
+        other = json.loads(json.dumps(manifest["members"][0]))
+        certificate = manifest["passes"][0]
+        other["partition"] = {"pattern": "streams.*", "parts": [], "parity": certificate["parity"], "gate_db": 250.0}
+        manifest["members"].append(other)
+
+    edit(second, add)
+    found = difference(bundle, second)
+    assert [one.name for one in found.artifacts] == ["onnx"]
+    assert found.unmatched == (Both(what="artifact", first=None, second="onnx fp32 in parts at streams.*"),)
+
+    edit(bundle, add)
+    assert [one.name for one in difference(bundle, second).artifacts] == ["onnx", "onnx in parts at streams.*"]

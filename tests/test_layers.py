@@ -57,7 +57,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"flatbuffer", "program", "standalone"}),
         "quant": frozenset({"filegraph", "flatbuffer"}),
         "litert": frozenset(),
-        "runners": frozenset({"archive", "litert"}),
+        "runners": frozenset({"archive", "litert", "targets"}),  # targets: what is the same on boards
         "filegraph": frozenset({"archive", "macs", "program"}),
         "bench": frozenset({"bundle", "filegraph", "quiet", "records", "reference_file", "runners", "verify"}),
         "evaluation": frozenset({"bundle", "cache", "data", "numerics", "records"}),
@@ -76,21 +76,19 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
         "budget": frozenset({"evaluation", "quant", "quantize", "runners"}),
         "quantize_file": frozenset({"budget", "cache", "files", "quant", "quantize", "quiet", "runners"}),
-        "candidates": frozenset({"exporters", "verify"}),
+        "candidates": frozenset(
+            {"bundle", "clock", "exporters", "files", "kernel_group", "network", "plan", "program", "verify"}
+        ),
+        "partitioned": frozenset(
+            {
+                *("bundle", "candidates", "clock", "exporters", "files", "network"),
+                *("passes", "plan", "program", "targets", "verify"),
+            }
+        ),
         "pipeline": frozenset(
             {
                 *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
-                *(
-                    "files",
-                    "inspection",
-                    "kernel_file",
-                    "kernel_group",
-                    "network",
-                    "pictures",
-                    "plan",
-                    "program",
-                    "quant",
-                ),
+                *("files", "inspection", "kernel_file", "network", "partitioned", "pictures", "plan", "quant"),
                 *("quantize", "reference_file", "tuning", "verify"),
             }
         ),
@@ -109,7 +107,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "kept_float": frozenset({"bench", "bundle", "quiet", "reference_file"}),
         "evaluate": frozenset({"bench", "bundle", "cache", "data", "evaluation", "records", "waterfall"}),
         "check": frozenset({"bundle", "quiet", "reference_file", "verify"}),
-        "difference": frozenset({"bench", "bundle", "verify"}),
+        "difference": frozenset({"bench", "bundle", "evaluation", "verify"}),
         "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
         "measure": frozenset({"bench", "bundle", "files", "targets"}),
@@ -253,7 +251,7 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("budget", "fused", "network", "pipeline", "plan", "quantize", "quantize_file", "tune")
+        *("budget", "fused", "network", "partitioned", "pipeline", "plan", "quantize", "quantize_file", "tune")
     }
 
 

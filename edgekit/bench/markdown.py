@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from edgekit.bench.compare import Side, compare, names, setting_text
+from edgekit.bench.fastest import fastest_lines
 from edgekit.bench.record import Interval, Level, Measurement, Memory, Run
 
 HEADINGS = ("artifact", "threads", "median", "p90", "ratio", "load", "first", "memory", "verdict")
@@ -22,7 +23,8 @@ def markdown(runs: Sequence[Run]) -> str:
         *map(_row, names(sides), sides, repeat(sides[0])),
     ]
     lines = [line_of(row) for row in rows]
-    return "\n".join([*lines, "", *_reasons(sides), _circumstances(sides[0].run), ""])
+    fastest = [line for each in fastest_lines(sides) for line in (each, "")]
+    return "\n".join([*lines, "", *fastest, *_reasons(sides), _circumstances(sides[0].run), ""])
 
 
 def line_of(cells: Sequence[str]) -> str:

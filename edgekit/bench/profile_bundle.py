@@ -61,7 +61,7 @@ def checked(folder: Path, member: Member) -> Path:
 
 
 def chosen(manifest: Manifest, formats: Sequence[str]) -> list[Member]:
-    """The artifacts of these formats, all where none is named.
+    """The artifacts of these formats, all where none is named; those in parts have the operators of the whole ones.
 
     Raises:
         MisuseError: There is no artifact of a format, or none at all.
@@ -72,4 +72,5 @@ def chosen(manifest: Manifest, formats: Sequence[str]) -> list[Member]:
             raise UnknownNameError("format in this bundle", name, known, "edgekit inspect BUNDLE")
     if not manifest.members:
         raise MisuseError("The bundle holds no artifact, so there is nothing to profile. Export the model again.")
-    return [member for member in manifest.members if not formats or member.artifact.format in formats]
+    whole = (member for member in manifest.members if member.partition is None)
+    return [member for member in whole if not formats or member.artifact.format in formats]

@@ -1,12 +1,13 @@
 """An evaluation as tables for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgekit.bench.markdown import line_of
 from edgekit.cli.output import WIDE, console, styled, table
 from edgekit.evaluate import Outcome
 from edgekit.evaluation.record import Evaluation, Step, Verdict
@@ -134,11 +135,30 @@ def class_table(step: Step) -> Table:
 
 def kept_table(found: Kept) -> Table:
     """The operators that stayed float, the longest first, with the reason."""
-    listing = table("", "operator", "kind", "reason", ">work", *((">ms", ">share") if found.timed else ()))
+    headings, *rows = kept_rows(found)
+    listing = table("", *headings)
+    for row in rows:
+        listing.add_row(*row)
+    return listing
+
+
+def kept_rows(found: Kept) -> Iterator[tuple[str, ...]]:
+    """Headings, `>` before those of figures, and a row for each operator that stayed float, as many as are shown."""
+    yield ("operator", "kind", "reason", ">work", *((">ms", ">share") if found.timed else ()))
     for each in found.kept[:SHOWN_OPERATORS]:
         times = ("", "") if each.ms is None else (f"{each.ms:.3f}", f"{each.ms_share or 0:.1%}")
         cells = (each.module or each.name, each.kind, each.reason, f"{each.macs_share:.1%}")
-        listing.add_row(*cells, *(times if found.timed else ()))
+        yield (*cells, *(times if found.timed else ()))
     if (rest := len(found.kept) - SHOWN_OPERATORS) > 0:
-        listing.add_row(f"({rest} more)")
-    return listing
+        yield (f"({rest} more)",)
+
+
+def kept_markdown(found: Kept) -> str:
+    """The same as Markdown; empty where nothing stayed float."""
+    if not found.kept:
+        return ""
+    headings, *rows = kept_rows(found)
+    title = f"Still float in `{found.artifact}`: {found.operators - found.quantized} of {found.operators} operators"
+    rule = ["--:" if heading.startswith(">") else "---" for heading in headings]
+    lines = [[heading.lstrip(">") for heading in headings], rule, *rows]
+    return "\n".join(["", title, "", *map(line_of, lines), ""])

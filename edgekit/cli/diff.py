@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @measuring_options
 @json_option
 def diff(first: Path, second: Path, measure: bool, profile_name: str, threads: tuple[int, ...], as_json: bool) -> None:
-    """Show what tells bundle B from bundle A: graph, weights, latency, memory, parity and tools.
+    """Show what tells bundle B from bundle A: graph, weights, parity, accuracy, latency, memory and tools.
 
     Latencies are those of the latest run in which both took turns, else of the latest two of one machine in one state.
 
@@ -70,6 +70,11 @@ def artifact_rows(one: "ArtifactDifference") -> list[tuple[str, ...]]:
         ("MACs", *(count(each.macs) for each in one.program), quotient(*(each.macs for each in one.program))),
         ("parity", *map(decibels, one.snr_db), ""),
     ]
+    if one.accuracy is not None:
+        low, high = one.accuracy.interval
+        shown = [f"{value:.2f} %" for value in one.accuracy.top1]
+        lost = f"{-one.accuracy.drop:+.2f} [{-high:+.2f}, {-low:+.2f}] points"
+        rows.append((f"top-1 on {one.accuracy.data}", *shown, lost))
     for each in one.latency:
         found, interval = each.comparison, each.comparison.interval
         ratio = "" if found.ratio is None else f"{found.ratio:.3f}"

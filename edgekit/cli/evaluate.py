@@ -113,7 +113,7 @@ class Extras:
 def show(bundle: Path, outcome: "Outcome", extras: Extras, *, markdown: bool, as_json: bool) -> None:
     """Stores the evaluation, prints it, and ends with the error that decides the exit code."""
     from edgekit.cli import Failure
-    from edgekit.cli.accuracy import print_evaluation
+    from edgekit.cli.accuracy import kept_markdown, print_evaluation
     from edgekit.cli.output import print_json
     from edgekit.evaluate import conclude
     from edgekit.evaluation.markdown import markdown as as_markdown
@@ -128,7 +128,8 @@ def show(bundle: Path, outcome: "Outcome", extras: Extras, *, markdown: bool, as
         print_json({**content, **({"error": Failure(error, as_json=True).as_record()} if error else {})})
         click.get_current_context().exit(error.exit_code if error else 0)
     if markdown:
-        click.echo(as_markdown(outcome.evaluation, extras.latency), nl=False)
+        texts = (as_markdown(outcome.evaluation, extras.latency), *map(kept_markdown, extras.kept))
+        click.echo("".join(texts), nl=False)
     else:
         print_evaluation(outcome, extras.latency, extras.kept, place)
     if error:

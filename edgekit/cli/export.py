@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     "matmul or auto.",
 )
 @click.option("--max-size", "max_bytes", type=Size(), help="Most an artifact may take, such as 40MB: smaller forms.")
+@click.option(
+    "--partition", metavar="MODULES", help="Also cut at these branches, such as streams, into parts that run apart."
+)
 @network_options
 @click.option("-o", "--out", type=PATH, help="Folder of the bundle.")
 @click.option("--no-cache", is_flag=True, help="Compute every stage anew.")
@@ -55,6 +58,7 @@ def export(
     formats: tuple[str, ...],
     lowering: tuple[str, ...],
     max_bytes: int | None,
+    partition: str | None,
     out: Path | None,
     no_cache: bool,
     dry_run: bool,
@@ -79,6 +83,7 @@ def export(
         formats=formats,
         lowering=lowering,
         max_bytes=max_bytes,
+        partition=partition,
         out=out,
         **network,
     )

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.bench.compare import Side, names, setting_text
+from edgekit.bench.fastest import fastest_lines
 from edgekit.bench.fleet_rows import EMULATED, HEADINGS, fleet_rows, footnotes
 from edgekit.bench.markdown import (
     digits,
@@ -45,6 +46,8 @@ def print_figures(outcome: Outcome, places: Sequence[Path]) -> None:
         printer.print(figure_table(sides, wide=printer.width >= WIDE))
         print_reasons(printer, sides)
         print_minutes(printer, sides)
+        for line in fastest_lines(sides):
+            printer.print(f"\n{line}", style="bold", soft_wrap=True)
         run = sides[0].run
         printer.print(f"\nMachine: {machine_text(run)}", soft_wrap=True)
         runtimes = dict.fromkeys(

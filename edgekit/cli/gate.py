@@ -8,7 +8,6 @@ import click
 from edgekit.cli.options import PATH, Share, json_option, measuring_options
 
 if TYPE_CHECKING:
-    from edgekit.evaluation.record import Evaluation
     from edgekit.gate import Check
 
 
@@ -55,26 +54,16 @@ def gate(
     """
     from edgekit.cli.measuring import measure_now
     from edgekit.difference import difference
-    from edgekit.gate import Limits, accuracy_checks, check_all, write_junit
+    from edgekit.gate import Limits, check_all, write_junit
 
     if measure:
         measure_now((baseline, bundle), profile_name, threads, quiet=as_json)
     found = difference(baseline, bundle)
-    checks = check_all(found, Limits(latency=max_latency, memory=max_memory, instructions=max_instructions))
-    if max_drop is not None:
-        known = (evaluations(baseline), evaluations(bundle))
-        checks = (*checks, *accuracy_checks(found, *known, max_drop))
+    limits = Limits(latency=max_latency, memory=max_memory, instructions=max_instructions, drop=max_drop)
+    checks = check_all(found, limits)
     if junit is not None:
         write_junit(checks, junit)
     show(checks, as_json=as_json)
-
-
-def evaluations(bundle: Path) -> "list[Evaluation]":
-    """The evaluations of a bundle's artifacts, the latest first."""
-    from edgekit.bundle import read_manifest
-    from edgekit.evaluation.store import read_evaluations
-
-    return read_evaluations(bundle, {member.artifact.sha256 for member in read_manifest(bundle).members})
 
 
 def show(checks: "tuple[Check, ...]", *, as_json: bool) -> None:

@@ -18,11 +18,10 @@ from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 
 import torch
-from msgspec import Struct
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from edgekit.artifact import GraphStats, Parity
+from edgekit.artifact import Parity, PartitionCertificate, PartRow
 from edgekit.errors import MisuseError, ParityError
 from edgekit.numerics import compare_one, worst
 from edgekit.passes.base import Probes
@@ -59,26 +58,6 @@ class Partition:
     parts: tuple[Part, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-
-
-class PartRow(Struct, frozen=True, kw_only=True):
-    """A part: its size, and the bytes that go into it and come out of it."""
-
-    name: str
-    size: GraphStats
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    input_bytes: int
-    output_bytes: int
-
-
-class PartitionCertificate(Struct, frozen=True, kw_only=True):
-    """What a program was cut into, and the measured proof that together the parts are the whole, in float64."""
-
-    pattern: str
-    parts: tuple[PartRow, ...]
-    parity: Parity
-    gate_db: float
 
 
 def partition(program: Program, pattern: str) -> Partition:

@@ -171,6 +171,22 @@ def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int, *
     }
 
 
+def lines(rows: Rows, names: Sequence[str], titles: tuple[str, str], width: int) -> Spec:
+    """A line with dots for each of these `name`s, through its pairs of `x`, whole numbers, and `y`."""
+    x, y = (quantity(field, title, tickCount=5) for field, title in zip(("x", "y"), titles, strict=True))
+    x["axis"] |= {"tickMinStep": 1, "format": "d"}
+    colour = {**series("name", names), "legend": {"columns": 1 if width <= NARROW else 2}}
+    return {
+        "data": {"values": [row for row in rows if row["name"] in names]},
+        "height": 220,
+        "encoding": {"x": {**x, "scale": {"zero": False}}, "y": {**y, "scale": {"zero": False}}, "color": colour},
+        "layer": [
+            {"mark": {"type": "line", "strokeWidth": 1.5, "aria": False}},
+            {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1}, "encoding": {"description": SAID}},
+        ],
+    }
+
+
 def roofline(rows: Rows, roofs: Rows, kinds: Sequence[str], width: int) -> Spec:
     """A dot for each operator, `x` MACs per byte and `y` 10^9 MACs per second, below the `roof`s of the machine.
 

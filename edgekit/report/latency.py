@@ -6,6 +6,7 @@ fastest trusted artifact of the same place, from pairs of rounds where both took
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from edgekit.bench.compare import compare, setting_text
@@ -13,7 +14,7 @@ from edgekit.bench.markdown import latency_text, percentile_text
 from edgekit.bench.record import Level, Measurement
 from edgekit.report import charts
 from edgekit.report.document import Block, Cell, Chart, Fold, Missing, Section, Tone
-from edgekit.report.drawing import chart
+from edgekit.report.drawing import SERIES, chart
 from edgekit.report.gather import Facts, Figure
 from edgekit.report.wording import NONE, grouped, milliseconds, plural, table
 
@@ -76,6 +77,29 @@ def _charts(place: str, figures: Sequence[Figure]) -> Iterator[Chart]:
         "Spread: " + "; ".join(f"{mark['said']}" for mark in marks) + ".",
         lambda width: charts.strips(ticks, marks, "% of the median", width),
     )
+    yield from _minutes(place, shown)
+
+
+def _minutes(place: str, figures: Sequence[Figure]) -> Iterator[Chart]:
+    """What long measurements came to, minute by minute, and the machine's clock and temperature where it tells."""
+    long = [figure for figure in figures if len(figure.side.measurement.minutes) > 1][: len(SERIES)]
+    labels = [figure.label for figure in long]
+    rows = [row for figure in long for row in _minute_rows(figure)]
+    for unit, title in (("ms", "Latency"), ("MHz", "Clock"), ("°C", "Temperature")):
+        if held := [row for row in rows if row["unit"] == unit]:
+            said = "; ".join(row["said"] for row in held)
+            draw = partial(charts.lines, held, labels, ("minute", unit))
+            yield chart(f"{title} minute by minute with {place}", f"{title}: {said}.", draw)
+
+
+def _minute_rows(figure: Figure) -> Iterator[dict[str, Any]]:
+    for each in figure.side.measurement.minutes:
+        shared = {"name": figure.label, "x": each.minute + 1}
+        told = (("ms", each.median_ms), ("MHz", each.clock_mhz), ("°C", each.temperature_c))
+        for unit, value in told:
+            if value is not None:
+                said = f"{figure.label}, minute {each.minute + 1}: {value:.4g} {unit}"
+                yield {**shared, "unit": unit, "y": value, "said": said}
 
 
 def _bar(figure: Figure) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Loading an artifact in its runtime and running it, one module per runtime."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +9,8 @@ from typing import cast
 
 from edgekit.errors import ArtifactError, MissingExtraError
 from edgekit.runners.base import Load, Runner
+from edgekit.runners.parts import load_parts
+from edgekit.targets.shipped.parts import SUFFIX
 
 RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
     {
@@ -23,7 +26,7 @@ RUNNERS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
 
 
 def loader(runtime: str, file_name: str) -> Load:
-    """Imports a runtime; the file name is for the message only.
+    """Imports a runtime; a file that describes parts is loaded as all of them.
 
     Raises:
         MissingExtraError: The runtime is not installed.
@@ -35,11 +38,12 @@ def loader(runtime: str, file_name: str) -> Load:
         )
     module, package, extra = RUNNERS[runtime]
     try:
-        return cast("Load", import_module(module).load)
+        load_one = cast("Load", import_module(module).load)
     except ImportError as error:
         if extra is None:
             raise
         raise MissingExtraError(package, extra, f"Running {file_name}") from error
+    return partial(load_parts, load_one) if file_name.endswith(SUFFIX) else load_one
 
 
 def load(runtime: str, path: Path, threads: int = 1) -> Runner:

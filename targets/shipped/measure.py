@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from edgekit.targets.shipped.arrays import read_array, write_array
 from edgekit.targets.shipped.events import Emit, first_line
 from edgekit.targets.shipped.machine import facts, installed, resident_kib, state
+from edgekit.targets.shipped.parts_model import load_any
 from edgekit.targets.shipped.runtimes import DISTRIBUTIONS, MODULES, RUNTIMES
 
 MARK = 0x5E000000
@@ -105,7 +106,7 @@ def load(session: Session, task: dict[str, Any]) -> Any:
     distribution = choose(task["runtime"])
     before = resident_kib()
     started = time.perf_counter()
-    model = DISTRIBUTIONS[distribution](place_files(session, task), session.job["threads"])
+    model = load_any(DISTRIBUTIONS[distribution], place_files(session, task), session.job["threads"])
     report = {
         "distribution": distribution,
         "version": installed((distribution,)).get(distribution, ""),

@@ -5,14 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
-from edgekit.bundle import read_manifest
-from edgekit.evaluation.compare import alone
-from edgekit.evaluation.store import write_evaluation
 from tests.bench.figures import counted, timed
 from tests.cli.conftest import Run
-from tests.evaluation.images import answered, blank, evaluation, one_hot, subset
+from tests.evaluation.images import evaluated
 
 
 @pytest.fixture
@@ -42,14 +38,6 @@ def test_other_limits(run: Run, baseline: Path, twin: Path) -> None:
 
     assert run("gate", twin, "--baseline", baseline, "--max-latency", "-10%").exit_code == 1
     assert run("gate", twin, "--baseline", baseline, "--max-memory", "0%").exit_code == 0
-
-
-def evaluated(bundle: Path, wrong: int) -> None:
-    """Stores an evaluation in which the artifact has so many of 400 images wrong."""
-    artifact = read_manifest(bundle).members[0].artifact
-    step = structs.replace(blank("net.fp32.onnx", artifact.sha256), precision=artifact.precision)
-    answers = answered(one_hot([2] * wrong + [0] * (400 - wrong)))
-    write_evaluation(evaluation(alone(step, answers, subset([0] * 400)), labelled=400), bundle)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Data sets and answers as tests want them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
+from edgekit.bundle import read_manifest
 from edgekit.data.dataset import Pixels
-from edgekit.evaluation.compare import Subset, choose_images
+from edgekit.evaluation.compare import Subset, alone, choose_images
 from edgekit.evaluation.outcomes import Outcomes
 from edgekit.evaluation.record import SCHEMA_VERSION, Data, Evaluation, Step
+from edgekit.evaluation.store import write_evaluation
 from edgekit.models.cards import IMAGENET
 
 
@@ -86,3 +90,11 @@ def evaluation(*steps: Step, created: str = "2026-11-21T12:00:00+00:00", labelle
         notes=(),
         steps=steps,
     )
+
+
+def evaluated(bundle: Path, wrong: int) -> None:
+    """Stores an evaluation in which a bundle's one artifact has so many of 400 images wrong."""
+    artifact = read_manifest(bundle).members[0].artifact
+    step = structs.replace(blank("net.fp32.onnx", artifact.sha256), precision=artifact.precision)
+    answers = answered(one_hot([2] * wrong + [0] * (400 - wrong)))
+    write_evaluation(evaluation(alone(step, answers, subset([0] * 400)), labelled=400), bundle)
