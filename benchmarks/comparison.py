@@ -23,6 +23,7 @@ from edgekit.bench.profiles import PROFILES
 from edgekit.bench.record import Setting
 from edgekit.cache import StageCache, default_folder
 from edgekit.cli.output import StageLines
+from edgekit.errors import ConverterError, ParityError
 from edgekit.exporters import EXPORTERS
 from edgekit.measure import Bundle, Choice, measure_bundles, store
 from edgekit.pipeline import export
@@ -42,7 +43,19 @@ GROUPS = {
 
 
 def exported(model: str, side: int | None, formats: tuple[str, ...], folder: Path, lines: StageLines) -> Bundle:
-    """A model's bundle, from the cache where it is there."""
+    """A model's bundle, from the cache where it is there, with those of the formats that it can be had in."""
+    able: tuple[str, ...] = ()
+    for name in formats:
+        try:
+            carry_out(model, side, (name,), folder / ".one", lines)
+            able = (*able, name)
+        except (ConverterError, ParityError) as error:
+            lines.note(f"{model} has no {name}: {error}")
+    return carry_out(model, side, able, folder, lines)
+
+
+def carry_out(model: str, side: int | None, formats: tuple[str, ...], folder: Path, lines: StageLines) -> Bundle:
+    """Exports a model in these formats."""
     request = Request(model=model, target=HOST, formats=formats, shape=None if side is None else (1, 3, side, side))
     plan = make_plan(request)
     plan = replace(plan, out=folder / plan.out.name)
@@ -69,6 +82,7 @@ def main() -> None:
         bundles = [exported(model, arguments.side, formats, arguments.folder, lines) for model in models]
         for name in formats:
             choice = Choice(settings, formats=(name,))
+            lines.note(f"{name}, {len(bundles)} networks")
             outcome = measure_bundles(bundles, choice, PROFILES[arguments.profile], sys.argv, lines)
             store(bundles, outcome.runs, None)
             pages += [f"## {EXPORTERS[name].runtime}\n", markdown(outcome.runs)]

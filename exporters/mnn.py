@@ -72,7 +72,7 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
         content, identifier = result.read_bytes(), _mnn.get_model_uuid(str(result))
     candidates: list[Candidate] = []
     for label, level in LEVELS.items():
-        path = folder / (f"{stem}.mnn" if not candidates else f"{stem}.{len(candidates)}.mnn")
+        path = folder / (f"{stem}.mnn" if not candidates else f"{stem}~{len(candidates)}.mnn")
         # One digit for another: the strings of a flatbuffer can be changed in place when they keep their length.
         changed = content.replace(described.encode(), description(spec, level, modules).encode())
         path.write_bytes(with_fixed_identifier(changed, identifier))

@@ -79,7 +79,7 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
         layers = exact(named(convert(program, spec, scratch).read_text().splitlines(), spec))
         refuse_unknown(layers)
         try_out(spec, scratch, layers)
-        stems = (stem, *(f"{stem}.{index}" for index in range(1, len(SETTINGS))))
+        stems = (stem, *(f"{stem}~{index}" for index in range(1, len(SETTINGS))))
         return tuple(
             _candidate(layers, spec, scratch / WEIGHTS, folder / place, label)
             for place, label in zip(stems, SETTINGS, strict=True)

@@ -38,12 +38,14 @@ def loader(runtime: str, file_name: str) -> Load:
         )
     module, package, extra = RUNNERS[runtime]
     try:
-        load_one = cast("Load", import_module(module).load)
+        imported = import_module(module)
     except ImportError as error:
         if extra is None:
             raise
         raise MissingExtraError(package, extra, f"Running {file_name}") from error
-    return partial(load_parts, load_one) if file_name.endswith(SUFFIX) else load_one
+    if file_name.endswith(SUFFIX):  # some runtimes' threads would be in each other's way
+        return partial(load_parts, cast("Load", getattr(imported, "load_beside", imported.load)))
+    return cast("Load", imported.load)
 
 
 def load(runtime: str, path: Path, threads: int = 1) -> Runner:

@@ -89,7 +89,7 @@ def _operators(
 
 
 def _options(threads: int) -> Any:
-    """How every session is set up."""
+    """How a session is set up."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -99,8 +99,19 @@ def _options(threads: int) -> Any:
 
 def load(path: Path, threads: int) -> Runner:
     """Loads an `.onnx` file."""
+    return _load(path, threads, _options(threads))
+
+
+def load_beside(path: Path, threads: int) -> Runner:
+    """Loads an `.onnx` file beside which others run: threads without work leave the processors to these."""
+    options = _options(threads)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return _load(path, threads, options)
+
+
+def _load(path: Path, threads: int, options: Any) -> Runner:
     try:
-        session = onnxruntime.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ArtifactError(f"ONNX Runtime does not load {path.name}: {first_line(error)}") from error
     return OnnxRuntimeRunner(session, path, threads)

@@ -101,9 +101,18 @@ def _compile(model: Any, threads: int, **more: Any) -> Any:
 
 def load(path: Path, threads: int) -> Runner:
     """Loads an `.xml` file and the `.bin` beside it."""
+    return _load(path, threads)
+
+
+def load_beside(path: Path, threads: int) -> Runner:
+    """Loads an `.xml` file beside which others run: OpenVINO would pin the threads of all to the same processors."""
+    return _load(path, threads, ENABLE_CPU_PINNING=False)
+
+
+def _load(path: Path, threads: int, **more: Any) -> Runner:
     try:
         model = openvino.Core().read_model(str(path))
-        return OpenVinoRunner(model, _compile(model, threads), threads)
+        return OpenVinoRunner(model, _compile(model, threads, **more), threads)
     except Exception as error:
         raise ArtifactError(f"OpenVINO does not load {path.name}: {first_line(error)}") from error
 

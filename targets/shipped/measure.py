@@ -19,7 +19,7 @@ from edgekit.targets.shipped.arrays import read_array, write_array
 from edgekit.targets.shipped.events import Emit, first_line
 from edgekit.targets.shipped.machine import facts, installed, resident_kib, state
 from edgekit.targets.shipped.parts_model import load_any
-from edgekit.targets.shipped.runtimes import DISTRIBUTIONS, MODULES, RUNTIMES
+from edgekit.targets.shipped.runtimes import BESIDE, DISTRIBUTIONS, MODULES, RUNTIMES
 
 MARK = 0x5E000000
 """`close` of a number like this is a mark for an instruction counter, and nowhere an open file: task, begin or end."""
@@ -106,7 +106,8 @@ def load(session: Session, task: dict[str, Any]) -> Any:
     distribution = choose(task["runtime"])
     before = resident_kib()
     started = time.perf_counter()
-    model = load_any(DISTRIBUTIONS[distribution], place_files(session, task), session.job["threads"])
+    loads = DISTRIBUTIONS[distribution], BESIDE.get(distribution, DISTRIBUTIONS[distribution])
+    model = load_any(loads, place_files(session, task), session.job["threads"])
     report = {
         "distribution": distribution,
         "version": installed((distribution,)).get(distribution, ""),

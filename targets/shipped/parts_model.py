@@ -8,11 +8,14 @@ from typing import Any, Callable, Mapping
 
 from edgekit.targets.shipped.parts import SUFFIX, read_parts, run_parts, threads_of
 
+Load = Callable[[Any, int], Any]
+"""Files, the loadable one first, and threads, to a model."""
+
 
 class PartsModel:
     """The parts of one network, behind the calls of a model."""
 
-    def __init__(self, load: Callable[[list[str], int], Any], files: list[str], threads: int) -> None:
+    def __init__(self, load: Load, files: list[str], threads: int) -> None:
         described = read_parts(files[0])
         places = {os.path.basename(file): file for file in files}
         self._wires = [(each["inputs"], each["outputs"]) for each in described["parts"]]
@@ -47,6 +50,7 @@ class PartsModel:
         return [(name, self._values[source]) for name, source in self._sources.items()]
 
 
-def load_any(load: Callable[[list[str], int], Any], files: list[str], threads: int) -> Any:
-    """A model of one file, or of parts where that is what the first file describes."""
-    return PartsModel(load, files, threads) if files[0].endswith(SUFFIX) else load(files, threads)
+def load_any(loads: tuple[Load, Load], files: list[str], threads: int) -> Any:
+    """A model of one file, or of parts where that is what the first file describes; each is loaded in its own way."""
+    load, load_beside = loads
+    return PartsModel(load_beside, files, threads) if files[0].endswith(SUFFIX) else load(files, threads)

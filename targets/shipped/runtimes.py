@@ -7,6 +7,7 @@ float32, also on processors where a runtime would choose half precision.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Mapping
 
 from edgekit.targets.shipped.mnn_model import MnnModel
@@ -64,13 +65,15 @@ def load_litert(files: list[str], threads: int) -> Any:
 class OnnxModel:
     """A session of ONNX Runtime on the CPU."""
 
-    def __init__(self, files: list[str], threads: int) -> None:
+    def __init__(self, files: list[str], threads: int, spinning: bool = True) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
         self.inputs = sorted(value.name for value in self._session.get_inputs())
         self._names = [value.name for value in self._session.get_outputs()]
@@ -91,7 +94,7 @@ class OnnxModel:
 class OpenVinoModel:
     """A compiled OpenVINO model with one request."""
 
-    def __init__(self, files: list[str], threads: int) -> None:
+    def __init__(self, files: list[str], threads: int, pinned: bool = True) -> None:
         import openvino
 
         core = openvino.Core()
@@ -105,6 +108,8 @@ class OpenVinoModel:
         if model.has_rt_info("runtime_options"):
             carried = model.get_rt_info("runtime_options").astype(dict)
             options.update({key: str(value.value) for key, value in carried.items()})
+        if not pinned:
+            options["ENABLE_CPU_PINNING"] = False
         compiled = core.compile_model(model, "CPU", options)
         executed = compiled.get_runtime_model().get_ops()
         self.kernels = " ".join(sorted({op.get_rt_info()["primitiveType"].astype(str) for op in executed}))
@@ -133,6 +138,12 @@ DISTRIBUTIONS = {
     "mnn": MnnModel,
 }
 """Distribution to what loads files in it."""
+
+BESIDE = {
+    "onnxruntime": partial(OnnxModel, spinning=False),
+    "openvino": partial(OpenVinoModel, pinned=False),
+}
+"""The same for files that others run beside, where a distribution's threads would be in each other's way."""
 
 MODULES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
