@@ -15,12 +15,13 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bundle import REFERENCE, Manifest, read_manifest
+from edgekit.bundle import REFERENCE, read_manifest
 from edgekit.numerics import compare_sampled
 from edgekit.quiet import silenced
 from edgekit.reference_file import read_reference
@@ -82,7 +83,7 @@ def input_name(runtime: str, path: Path) -> str:
         return runner.inputs[0].name
 
 
-def tasks_of(model: str, folder: Path) -> tuple[list[Task], Manifest, Reference]:
+def tasks_of(model: str, folder: Path) -> tuple[list[Task], Reference]:
     """Both routes' files of a network, with one image for each."""
     bundle = folder / "bundle"
     subprocess.run(
@@ -100,7 +101,7 @@ def tasks_of(model: str, folder: Path) -> tuple[list[Task], Manifest, Reference]
         if runtime in FILES and (theirs := default_route(model, folder, runtime)):
             named = {input_name(runtime, theirs[0]): value for value in image.values()}
             tasks.append(Task(key=f"{runtime} default", runtime=runtime, files=theirs, cases=(named,)))
-    return tasks, manifest, against
+    return tasks, against
 
 
 def counted(board: str, tasks: list[Task]) -> list[Measured]:
@@ -147,8 +148,8 @@ def main() -> None:
     print("|---|---|---|---|--:|--:|--:|", flush=True)
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(boards)) as pool:
-            tasks, _, against = tasks_of(model, Path(scratch))
-            for board, found in zip(boards, pool.map(lambda board: counted(board, tasks), boards), strict=True):
+            tasks, against = tasks_of(model, Path(scratch))
+            for board, found in zip(boards, pool.map(partial(counted, tasks=tasks), boards), strict=True):
                 report(model, board, found, against)
                 sys.stdout.flush()
 

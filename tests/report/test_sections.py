@@ -6,15 +6,16 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from edgekit.bench.record import Level
+from edgekit.bench.record import Level, Minute
 from edgekit.bench.store import write_profiles, write_run
 from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.errors import ArtifactError, BundleError
 from edgekit.report.compose import SECTIONS
 from edgekit.report.document import Chart, Missing, Pictures, Table, flat
+from edgekit.report.drawing import svg
 from edgekit.report.gather import gather
 from edgekit.report.kernels import png
-from tests.bench.figures import MACHINE, counted, execution, profile_run_of, run_of
+from tests.bench.figures import MACHINE, counted, execution, measurement, profile_run_of, run_of
 from tests.report.conftest import measure
 from tests.report.reading import changed, column, drawn, every, report, section, tile
 
@@ -244,3 +245,38 @@ def test_what_could_not_be_counted_has_no_bar(bundle: Path) -> None:
     (rows,) = every(found, Table)
     assert (column(rows, "instructions"), column(rows, "of them vector")) == (["not counted"], ["–"])
     assert not every(found, Chart)
+
+
+def minutes(clock_mhz: float | None) -> tuple[Minute, ...]:
+    """Ten minutes in which it becomes slower, hotter and, where it tells, throttled."""
+    return tuple(
+        Minute(
+            minute=number,
+            runs=100,
+            median_ms=10.0 + number,
+            clock_mhz=clock_mhz and clock_mhz - 10 * number,
+            temperature_c=50.0 + number,
+        )
+        for number in range(10)
+    )
+
+
+@pytest.mark.parametrize(
+    ("clock_mhz", "titles"), [(1800.0, ["Latency", "Clock", "Temperature"]), (None, ["Latency", "Temperature"])]
+)
+def test_long_measurements_are_drawn_minute_by_minute(bundle: Path, clock_mhz: float | None, titles: list[str]) -> None:
+    (member,) = read_manifest(bundle).members
+    one = measurement([10.0] * 6, sha256=member.artifact.sha256, minutes=minutes(clock_mhz))
+    write_run(run_of(one), bundle)
+
+    charts = [each for each in every(section(report(bundle), "latency"), Chart) if "minute by minute" in each.title]
+
+    assert [each.title.split()[0] for each in charts] == titles
+    values = charts[0].wide["data"]["values"]
+    assert [(row["x"], row["y"]) for row in values] == [(number + 1, 10.0 + number) for number in range(10)]
+    assert "minute 10: 19 ms" in charts[0].alternative
+    assert "minute 10: 19 ms" in svg(charts[0].wide, "minutes")
+
+
+def test_a_short_measurement_has_no_minutes(full: Path) -> None:
+    assert not [each for each in every(section(report(full), "latency"), Chart) if "minute" in each.title]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from edgekit.passes.base import Pass
 from edgekit.passes.lower.blocks_last import BlocksLast
 from edgekit.passes.lower.channels_first import ChannelsFirst
+from edgekit.passes.lower.divided_sigmoid import DividedSigmoid
 from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
@@ -51,7 +52,7 @@ _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
 _for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 _openvino = Lowering((_split, ChannelsFirst("reduced")), (_large_means,))
-_tflite = Lowering((_split,), (BlocksLast(), _staged, _row, _broadcast))
+_for_tflite = (BlocksLast(), _staged, _row, _broadcast)
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
@@ -59,8 +60,8 @@ LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
         ("onnxruntime", "int8"): Lowering((_split,), (_large_means, _padding, PointwiseLinear())),
         ("openvino", "fp32"): _openvino,
         ("openvino", "int8"): _openvino,
-        ("tflite", "fp32"): _tflite,
-        ("tflite", "int8"): _tflite,
+        ("tflite", "fp32"): Lowering((_split,), (*_for_tflite, DividedSigmoid())),
+        ("tflite", "int8"): Lowering((_split,), _for_tflite),
         ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
         ("torch", "fp32"): Lowering(kernels=False),
