@@ -12,6 +12,7 @@ from typing import Any, Mapping
 
 from edgekit.targets.shipped.mnn_model import MnnModel
 from edgekit.targets.shipped.ncnn_model import NcnnModel
+from edgekit.targets.shipped.parts_model import Load
 
 
 class TfliteModel:
@@ -129,7 +130,7 @@ class OpenVinoModel:
         return [(name, self._request.get_output_tensor(index).data) for index, name in enumerate(self._names)]
 
 
-DISTRIBUTIONS = {
+DISTRIBUTIONS: Mapping[str, Load] = {
     "ai-edge-litert": load_litert,
     "tflite-runtime": load_tflite_runtime,
     "onnxruntime": OnnxModel,
@@ -139,7 +140,7 @@ DISTRIBUTIONS = {
 }
 """Distribution to what loads files in it."""
 
-BESIDE = {
+BESIDE: Mapping[str, Load] = {
     "onnxruntime": partial(OnnxModel, spinning=False),
     "openvino": partial(OpenVinoModel, pinned=False),
 }
