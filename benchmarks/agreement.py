@@ -120,10 +120,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--runtime", action="append", help="only these; repeatable")
     arguments = parser.parse_args()
     bundle, profile = Bundle(arguments.bundle, read_manifest(arguments.bundle)), PROFILES[arguments.profile]
     for member in bundle.manifest.members:
         runtime, path = member.artifact.runtime, arguments.bundle / member.artifact.files[0].name
+        if arguments.runtime and runtime not in arguments.runtime:
+            continue
         ours: list[Measurement] = []
         theirs: list[float | None] = []
         for _ in range(arguments.repeats):

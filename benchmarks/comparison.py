@@ -5,8 +5,8 @@
     python benchmarks/comparison.py parcnetv2_xt timm:resnet18 --input 64 --profile quick
 
 `parcnet` is the latency and memory part of Table 7 of the ParCNetV2 paper, on this machine instead of an RK3288, and
-`parnet` is ParNet-L, fused, against the ResNets of its paper. Models are exported on the way, into `--folder`, and
-what was exported before comes from the cache. One runtime at a time: all networks in it take turns, so that ratios over
+`parnet` is ParNet-L, fused, against the ResNets of its paper. Models are exported on the way, into `--folder`; a
+bundle that is there is taken as it is. One runtime at a time: all networks in it take turns, so that ratios over
 the first are pairs. Weights are random, which is right for latency and memory. The page is Markdown, the samples are in
 the bundles.
 """
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the tests' way of impo
 from edgekit.bench.markdown import markdown
 from edgekit.bench.profiles import PROFILES
 from edgekit.bench.record import Setting
+from edgekit.bundle import is_bundle, read_manifest
 from edgekit.cache import StageCache, default_folder
 from edgekit.cli.output import StageLines
 from edgekit.errors import ConverterError, ParityError
@@ -43,7 +44,11 @@ GROUPS = {
 
 
 def exported(model: str, side: int | None, formats: tuple[str, ...], folder: Path, lines: StageLines) -> Bundle:
-    """A model's bundle, from the cache where it is there, with those of the formats that it can be had in."""
+    """A model's bundle, with those of the formats that it can be had in; one that is there is taken as it is."""
+    place = folder / make_plan(request_of(model, side, formats)).out.name
+    if is_bundle(place):
+        lines.note(f"{place} is there; remove it to export again.")
+        return Bundle(place, read_manifest(place))
     able: tuple[str, ...] = ()
     for name in formats:
         try:
@@ -56,11 +61,15 @@ def exported(model: str, side: int | None, formats: tuple[str, ...], folder: Pat
 
 def carry_out(model: str, side: int | None, formats: tuple[str, ...], folder: Path, lines: StageLines) -> Bundle:
     """Exports a model in these formats."""
-    request = Request(model=model, target=HOST, formats=formats, shape=None if side is None else (1, 3, side, side))
-    plan = make_plan(request)
+    plan = make_plan(request_of(model, side, formats))
     plan = replace(plan, out=folder / plan.out.name)
     lines.note(f"{plan.card.name} into {plan.out}")
     return Bundle(plan.out, export(plan, sys.argv, StageCache(default_folder()), lines))
+
+
+def request_of(model: str, side: int | None, formats: tuple[str, ...]) -> Request:
+    """What is asked for to export a model."""
+    return Request(model=model, target=HOST, formats=formats, shape=None if side is None else (1, 3, side, side))
 
 
 def main() -> None:
@@ -81,10 +90,11 @@ def main() -> None:
     with StageLines(shown=True, ticks=1.0) as lines:
         bundles = [exported(model, arguments.side, formats, arguments.folder, lines) for model in models]
         for name in formats:
-            choice = Choice(settings, formats=(name,))
-            lines.note(f"{name}, {len(bundles)} networks")
-            outcome = measure_bundles(bundles, choice, PROFILES[arguments.profile], sys.argv, lines)
-            store(bundles, outcome.runs, None)
+            able = [each for each in bundles if any(one.artifact.format == name for one in each.manifest.members)]
+            outcome = measure_bundles(
+                able, Choice(settings, formats=(name,)), PROFILES[arguments.profile], sys.argv, lines
+            )
+            store(able, outcome.runs, None)
             pages += [f"## {EXPORTERS[name].runtime}\n", markdown(outcome.runs)]
             pages += [f"- {problem.artifact}: {problem.error}\n" for problem in outcome.problems]
     page = "\n".join(pages)

@@ -103,6 +103,8 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         if plan.network_key is None:
             plan = plan.keyed(network.get().identity())
         record = network_stage(plan, folder, cache, clock, network)
+        if plan.partition is not None:
+            check_branches(plan, plan.partition, cache, network)
         members = artifacts(plan, folder, cache, clock, network)
         if plan.partition is not None:
             made = {member.artifact.format for member in members}
@@ -314,11 +316,23 @@ def artifact_stage(
     return member
 
 
+def check_branches(plan: Plan, pattern: str, cache: StageCache, network: LazyNetwork) -> None:
+    """Refuses modules that are no branches before anything takes its time.
+
+    Raises:
+        MisuseError: They are none.
+    """
+    if not all(cache.holds(plan.parts_key(entry.format)) for entry in plan.exporters):
+        from edgekit.passes.partition import partition
+
+        partition(network.get().proven.program, pattern)
+
+
 def parts_stage(
     plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
     """One artifact once more, in parts, or taken from the cache."""
-    key = stage_key("parts", plan.artifact_keys[exporter.format], plan.partition)
+    key = plan.parts_key(exporter.format)
     found = clock.recall(f"{exporter.format} parts", cache, key, folder, Member)
     if found is not None:
         return found

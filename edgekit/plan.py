@@ -150,6 +150,10 @@ class Plan:
         }
         return replace(self, network_key=key, artifact_keys=keys)
 
+    def parts_key(self, format_: str) -> str:
+        """Cache key of a format's artifact in parts, once the plan has its keys."""
+        return stage_key("parts", self.artifact_keys[format_], self.partition)
+
     def chooser(self, exporter: Exporter, max_bytes: int | None = None) -> Chooser:
         """What decides the forms of depthwise kernels in an artifact whose constants may take so many bytes."""
         return Chooser(

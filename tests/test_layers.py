@@ -88,8 +88,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "pipeline": frozenset(
             {
                 *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
-                *("files", "inspection", "kernel_file", "network", "partitioned", "pictures", "plan", "quant"),
-                *("quantize", "reference_file", "tuning", "verify"),
+                *("files", "inspection", "kernel_file", "network", "partitioned", "passes", "pictures", "plan"),
+                *("quant", "quantize", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(

@@ -7,12 +7,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgekit.artifact import PartitionCertificate
 from edgekit.bundle import Manifest, Member, read_manifest
 from edgekit.cache import StageCache
 from edgekit.check import check_bundle
 from edgekit.check import conclude as conclude_check
+from edgekit.cli import cli
 from edgekit.cli.output import StageLines
 from edgekit.errors import ArtifactError, MisuseError, ParityError
 from edgekit.passes.base import Probes
@@ -160,3 +162,23 @@ def test_inputs_are_checked_as_those_of_the_whole(cut: Path) -> None:
             runner.run({runner.inputs[0].name: np.zeros((1, 3, 32, 32), np.float32)})
         with pytest.raises(MisuseError, match="Profile the whole artifact"):
             runner.profile({}, 1)
+
+
+def test_the_plan_names_the_parts(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli,
+        [
+            "export",
+            MODEL,
+            "--format",
+            "onnx",
+            "--partition",
+            "streams",
+            "--dry-run",
+            "--json",
+            "-o",
+            str(tmp_path / "b"),
+        ],
+    )
+    stages = {each["stage"]: each for each in json.loads(result.stdout)["stages"]}
+    assert stages["onnx parts"]["makes"] == f"{MODEL}.fp32.onnx.parts.json, cut at streams.*"

@@ -22,6 +22,7 @@ from edgekit.cli.options import (
 if TYPE_CHECKING:
     from edgekit.bundle import Manifest
     from edgekit.cache import StageCache
+    from edgekit.exporters import Exporter
     from edgekit.plan import Plan, Request
 
 
@@ -153,6 +154,9 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
                 "cached": cache.holds(plan.artifact_keys.get(entry.format, "")),
             }
         )
+    for entry in plan.exporters if plan.partition else ():
+        makes = f"{plan.stem}.{entry.format}.parts.json, cut at {plan.partition}"
+        steps.append({"stage": f"{entry.format} parts", "makes": makes, "cached": holds_parts(plan, entry, cache)})
     for entry, _, recipe in plan.quantizers:  # which images they are decides, and those are not looked at here
         files = [f"{plan.quantized().stem}{suffix}" for suffix in entry.suffixes]
         steps.append({"stage": f"{entry.format} {recipe.name}", "makes": " ".join(files), "cached": False})
@@ -166,6 +170,11 @@ def show_plan(plan: "Plan", cache: "StageCache", *, as_json: bool) -> None:
     title = f"Plan: {plan.card.name} at {inputs_text(plan.inputs)} into {plan.out}"
     printer.print(title, style="bold", soft_wrap=True)
     printer.print(listing)
+
+
+def holds_parts(plan: "Plan", entry: "Exporter", cache: "StageCache") -> bool:
+    """Whether an artifact in parts is in the cache."""
+    return bool(plan.artifact_keys) and cache.holds(plan.parts_key(entry.format))
 
 
 def show_result(manifest: "Manifest", out: Path) -> None:
