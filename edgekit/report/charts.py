@@ -14,6 +14,12 @@ Rows = Sequence[dict[str, Any]]
 STEP = 34
 """Pixels of a row."""
 
+MANY = 8
+"""Dots of which not all can be named."""
+
+LONG_NAME = 40
+"""Characters of which two do not stand side by side in a legend."""
+
 OWN_COLOUR = {"field": "colour", "type": "nominal", "scale": None}
 """Rows bring their colour along."""
 
@@ -25,7 +31,8 @@ BESIDE = {"type": "text", "align": "left", "dx": 8, "aria": False}
 
 def bars(rows: Rows, title: str, width: int) -> Spec:
     """A bar from zero for each `name` to its `value`, with `low` and `high` around it, and `text` behind it."""
-    value = quantity("value", title, tickCount=ticks(width))
+    room = {"scale": {"domain": [0, 1.15 * max(row["high"] for row in rows)]}}  # for the text behind the longest bar
+    value = {**quantity("value", title, tickCount=ticks(width)), **room}
     return {
         "data": {"values": list(rows)},
         "height": {"step": STEP},
@@ -135,7 +142,7 @@ def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int, *
     """A dot with its `name` for each pair of `x` and `y`, and a line along those that no other beats in both.
 
     Both axes begin at zero, so that what looks twice as large is, unless `y` is said not to. Names stand above and
-    below in turn, on the page's own ground; where there is little room, those on the line alone.
+    below in turn, on the page's own ground; where there is little room or there are many, those on the line alone.
     """
     x, y = (
         {**quantity(field, title, tickCount=5), "scale": {"domain": [0, 1.15 * max(row[field] for row in rows)]}}
@@ -143,7 +150,7 @@ def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int, *
     )
     if not from_zero:
         y["scale"] = {"zero": False, "nice": True, "padding": 24}
-    named = list(frontier if width <= NARROW else rows)
+    named = list(frontier if width <= NARROW or len(rows) > MANY else rows)
     line = {"type": "line", "interpolate": "step-after", "color": QUIET, "strokeDash": [4, 4], "aria": False}
     dots = {"type": "point", "filled": True, "size": 110, "opacity": 0.9}
     ground = {"stroke": "var(--page)", "strokeWidth": 5, "strokeJoin": "round"}
@@ -173,9 +180,11 @@ def trade_off(rows: Rows, frontier: Rows, titles: tuple[str, str], width: int, *
 
 def lines(rows: Rows, names: Sequence[str], titles: tuple[str, str], width: int) -> Spec:
     """A line with dots for each of these `name`s, through its pairs of `x`, whole numbers, and `y`."""
-    x, y = (quantity(field, title, tickCount=5) for field, title in zip(("x", "y"), titles, strict=True))
-    x["axis"] |= {"tickMinStep": 1, "format": "d"}
-    colour = {**series("name", names), "legend": {"columns": 1 if width <= NARROW else 2}}
+    whole = sorted({row["x"] for row in rows})
+    x = quantity("x", titles[0], values=whole[:: -(-len(whole) // ticks(width))])
+    y = quantity("y", titles[1], tickCount=5)
+    columns = 1 if width <= NARROW or max(map(len, names)) > LONG_NAME else 2
+    colour = {**series("name", names), "legend": {"columns": columns, "labelLimit": width - 40}}
     return {
         "data": {"values": [row for row in rows if row["name"] in names]},
         "height": 220,

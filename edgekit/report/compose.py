@@ -16,6 +16,7 @@ from edgekit.report import (
 )
 from edgekit.report.document import Document, Section
 from edgekit.report.gather import Facts
+from edgekit.report.wording import listed
 
 SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     summary.overview,
@@ -35,7 +36,7 @@ SECTIONS: tuple[Callable[[Facts], Section], ...] = (
 def compose(facts: Facts) -> Document:
     """Everything a report says."""
     text, tone = summary.verdict(facts)
-    models = " and ".join(dict.fromkeys(bundle.manifest.model.name for bundle in facts.bundles))
+    models = listed(list(dict.fromkeys(bundle.manifest.model.name for bundle in facts.bundles)))
     return Document(
         title=models,
         subtitle=", ".join(f"{bundle.name} for {bundle.manifest.target}" for bundle in facts.bundles),
