@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from default_route import FILES, default_route
 from numpy.typing import NDArray
 
 from edgekit.bundle import REFERENCE, read_manifest
@@ -29,50 +30,6 @@ from edgekit.runners import load
 from edgekit.targets.device import open_device
 from edgekit.targets.job import Job, Measured, Task
 from edgekit.verify import Reference
-
-DEFAULT_ROUTE = """
-import sys, torch
-from pathlib import Path
-from edgekit.network import prepare, set_weights
-from edgekit.plan import Request, make_plan
-plan = make_plan(Request(model=sys.argv[1]))
-built = plan.source.build(None, plan.kernel_policy)
-set_weights(built, plan)
-model, folder = built.model, Path(sys.argv[2])
-example = (torch.zeros(plan.inputs[0].shape),)
-format = sys.argv[3]
-if format == "onnx":
-    torch.onnx.export(model, example, dynamo=True, verbose=False).save(str(folder / "default.onnx"))
-if format == "openvino":
-    import openvino
-    made = openvino.convert_model(torch.export.export(model, example), input=[list(example[0].shape)])
-    made.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
-    openvino.save_model(made, str(folder / "default.xml"), False)
-if format == "tflite":
-    import litert_torch
-    litert_torch.convert(model, example).export(str(folder / "default.tflite"))
-if format == "ncnn":
-    import pnnx
-    pnnx.export(model, str(folder / "default.pt"), example)
-"""
-
-FILES = {
-    "onnxruntime": ("onnx", ("default.onnx",)),
-    "openvino": ("openvino", ("default.xml", "default.bin")),
-    "tflite": ("tflite", ("default.tflite",)),
-    "ncnn": ("ncnn", ("default.ncnn.param", "default.ncnn.bin")),
-}
-"""Runtime to format and files of its default route. MNN's gives another network: see `tests/exporters/test_mnn.py`."""
-
-
-def default_route(model: str, folder: Path, runtime: str) -> tuple[Path, ...]:
-    """The files of a network by the usual way; none where the converter fails."""
-    name, files = FILES[runtime]
-    made = subprocess.run(
-        [sys.executable, "-c", DEFAULT_ROUTE, model, str(folder), name], check=False, capture_output=True, cwd=folder
-    )
-    paths = tuple(folder / file for file in files)
-    return paths if made.returncode == 0 and all(path.exists() for path in paths) else ()
 
 
 def input_name(runtime: str, path: Path) -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from default_route import default_route
 from interleaved import inferences, interleaved
 
 from edgekit.bench.ceiling import conclude
@@ -29,40 +30,17 @@ from edgekit.reference_file import read_reference
 from edgekit.runners import load
 from edgekit.runners.base import Runner, Tensors
 
-DEFAULT_ROUTE = """
-import sys, torch
-from pathlib import Path
-from edgekit.network import prepare, set_weights
-from edgekit.plan import Request, make_plan
-plan = make_plan(Request(model=sys.argv[1]))
-built = plan.source.build(None, plan.kernel_policy)
-set_weights(built, plan)
-model, folder = built.model, Path(sys.argv[2])
-example = (torch.zeros(plan.inputs[0].shape),)
-torch.onnx.export(model, example, dynamo=True, verbose=False).save(str(folder / "default.onnx"))
-import openvino
-made = openvino.convert_model(torch.export.export(model, example), input=[list(example[0].shape)])
-made.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])  # or it computes in bf16 where it can
-openvino.save_model(made, str(folder / "default.xml"), False)
-import litert_torch
-litert_torch.convert(model, example).export(str(folder / "default.tflite"))
-"""
-
-ENDINGS = {"onnxruntime": "onnx", "openvino": "xml", "tflite": "tflite"}
-"""Runtime to the ending of its default route's file. MNN's gives another network and ncnn's does not load: see
-`tests/exporters/test_mnn.py` and `test_ncnn.py`."""
+WITH_A_DEFAULT = ("onnxruntime", "openvino", "tflite")
+"""Runtimes whose default route gives the network. ncnn's does not load, see `tests/exporters/test_ncnn.py`."""
 
 Loaded = dict[tuple[str, str], tuple[Runner, Tensors]]
 Times = dict[tuple[str, str], list[float]]
 
 
 def export(model: str, folder: Path) -> Manifest:
-    """Makes both routes' files of a network."""
-    for command in (
-        [sys.executable, "-c", DEFAULT_ROUTE, model, str(folder)],
-        [sys.executable, "-m", "edgekit", "export", model, "--target", "host", "-o", str(folder / "bundle")],
-    ):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Makes edgekit's files of a network."""
+    command = [sys.executable, "-m", "edgekit", "export", model, "--target", "host", "-o", str(folder / "bundle")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return read_manifest(folder / "bundle")
 
 
@@ -74,8 +52,8 @@ def loaded(folder: Path, manifest: Manifest, threads: int) -> tuple[Loaded, dict
     for member in manifest.members:
         runtime = member.artifact.runtime
         ours = folder / "bundle" / member.artifact.files[0].name
-        routes = {"default": folder / f"default.{ENDINGS[runtime]}"} if runtime in ENDINGS else {}
-        for route, path in (routes | {"edgekit": ours}).items():
+        theirs = default_route(manifest.model.name, folder, runtime)[:1] if runtime in WITH_A_DEFAULT else ()
+        for route, path in (*(("default", path) for path in theirs), ("edgekit", ours)):
             runner = load(runtime, path, threads)
             name = runner.inputs[0].name
             cases = [(case.outputs[0].values, runner.run({name: case.inputs[0]})) for case in against.cases]
