@@ -220,12 +220,13 @@ def test_a_job_waits_for_another(device: Device, twice: Task, monkeypatch: pytes
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
 import numpy as np
 from edgekit.targets.device import open_device
 from edgekit.targets.job import Job, Task
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and hands that on
 task = Task(key="a", runtime="onnxruntime", files=(Path(sys.argv[1]),), cases=({"x": np.zeros((1, 4), np.float32)},))
 with open_device("local") as device:
     device.run(Job(tasks=(task,), repeats=10**7))
