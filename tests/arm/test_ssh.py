@@ -361,13 +361,14 @@ def test_two_jobs_never_run_at_once(board: Board, job: Job, clean: None) -> None
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
 from dataclasses import replace
 from edgekit.targets.device import open_device
 from edgekit.targets.job import Job, Task
 from tests.arm import tiny
 files = tiny.write(Path(sys.argv[2]))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and hands that on
 task = Task(key="tiny", runtime="ncnn", files=files, cases=({"in0": tiny.image()},))
 with open_device(sys.argv[1]) as device:
     print("begins", flush=True)
