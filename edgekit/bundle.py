@@ -103,6 +103,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
     stages: tuple[Stage, ...]
     origin: Origin
 
+    @property
+    def whole(self) -> tuple[Member, ...]:
+        """The artifacts that are not in parts; those in parts answer as these and have their operators."""
+        return tuple(member for member in self.members if member.partition is None)
+
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Writes `manifest.json`."""

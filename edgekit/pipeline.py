@@ -9,9 +9,10 @@ loaded at all.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -261,11 +262,11 @@ def quantized_artifacts(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
             *(plan.request.keep_float, plan.request.max_drop, tool_versions(quantizer.packages)),
         )
-        found = clock.recall(f"{exporter.format} {plan.request.recipe}", cache, key, folder, Member)
-        if found is None:
-            found = quantized_artifact(plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network)
-            clock.remember(cache, key, found, tuple(folder / file.name for file in found.artifact.files))
-        members.append(found)
+        make = partial(
+            quantized_artifact, plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network
+        )
+        name = f"{exporter.format} {plan.request.recipe}"
+        members.append(recalled(name, key, folder, cache, clock, make))
     return members
 
 
@@ -307,13 +308,20 @@ def artifact_stage(
     plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
     """One artifact: lowered, exported and verified, or taken from the cache."""
-    key = plan.artifact_keys[exporter.format]
-    found = clock.recall(exporter.format, cache, key, folder, Member)
-    if found is not None:
-        return found
-    member = make_artifact(plan, exporter, folder, clock, network.get())
-    clock.remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files))
-    return member
+
+    def make() -> Member:
+        return make_artifact(plan, exporter, folder, clock, network.get())
+
+    return recalled(exporter.format, plan.artifact_keys[exporter.format], folder, cache, clock, make)
+
+
+def recalled(name: str, key: str, folder: Path, cache: StageCache, clock: Clock, make: Callable[[], Member]) -> Member:
+    """An artifact from the cache, or made and kept there."""
+    found = clock.recall(name, cache, key, folder, Member)
+    if found is None:
+        found = make()
+        clock.remember(cache, key, found, tuple(folder / file.name for file in found.artifact.files))
+    return found
 
 
 def check_branches(plan: Plan, pattern: str, cache: StageCache, network: LazyNetwork) -> None:
@@ -332,12 +340,10 @@ def parts_stage(
     plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
     """One artifact once more, in parts, or taken from the cache."""
-    key = plan.parts_key(exporter.format)
-    found = clock.recall(f"{exporter.format} parts", cache, key, folder, Member)
-    if found is not None:
-        return found
-    from edgekit.partitioned import write_parts
 
-    member = write_parts(plan, exporter, folder, clock, network.get())
-    clock.remember(cache, key, member, tuple(folder / file.name for file in member.artifact.files))
-    return member
+    def make() -> Member:
+        from edgekit.partitioned import write_parts
+
+        return write_parts(plan, exporter, folder, clock, network.get())
+
+    return recalled(f"{exporter.format} parts", plan.parts_key(exporter.format), folder, cache, clock, make)

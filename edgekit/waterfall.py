@@ -122,8 +122,7 @@ def artifact_contenders(folder: Path, manifest: Manifest, formats: Sequence[str]
     Raises:
         MisuseError: The bundle has none of the formats asked for.
     """
-    whole = [member for member in manifest.members if member.partition is None]
-    held = [member for member in whole if not formats or member.artifact.format in formats]
+    held = [member for member in manifest.whole if not formats or member.artifact.format in formats]
     if not held:
         there = ", ".join(sorted({member.artifact.format for member in manifest.members}))
         raise MisuseError(f"{folder} has no artifact in {', '.join(formats)}. It holds {there}.")

@@ -72,5 +72,4 @@ def chosen(manifest: Manifest, formats: Sequence[str]) -> list[Member]:
             raise UnknownNameError("format in this bundle", name, known, "edgekit inspect BUNDLE")
     if not manifest.members:
         raise MisuseError("The bundle holds no artifact, so there is nothing to profile. Export the model again.")
-    whole = (member for member in manifest.members if member.partition is None)
-    return [member for member in whole if not formats or member.artifact.format in formats]
+    return [member for member in manifest.whole if not formats or member.artifact.format in formats]
