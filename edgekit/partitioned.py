@@ -7,7 +7,7 @@
 Together they are verified as the whole is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,34 +32,28 @@ PART_KEY = "edgekit.part"
 """Where the metadata of an artifact says which part it is."""
 
 
-def write_parts(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, network: Network) -> Member:
-    """Lowers the program for the exporter's runtime, cuts it at the branches that the plan names, and writes the parts.
+def write_parts(plan: Plan, pattern: str, exporter: Exporter, folder: Path, clock: Clock, network: Network) -> Member:
+    """Lowers the program for the exporter's runtime, cuts it at the branches of a pattern, and writes the parts.
 
     Raises:
-        MisuseError: The plan names no branches.
+        MisuseError: The pattern names no branches.
         ParityError: The parts are not the network together.
         BudgetError: No form of the kernels is small enough.
         ConverterError: The format cannot be had of a part.
     """
-    pattern = plan.partition
-    assert pattern is not None, "asked only then"  # noqa: S101
     with clock.stage(f"cut for {exporter.runtime}"):
         chooser = plan.chooser(exporter, plan.request.max_bytes)
         lowered = lower(network, exporter.runtime, plan.lowering, chooser)
         cut = partition(lowered.program, pattern)
         certificate = certify(lowered.program, cut, pattern, network.probes)
     with clock.stage(f"export {exporter.format} parts"):
-        described, files, cases = _write(plan, exporter, folder, network, cut)
-    if reason := failure(cases):
-        raise ParityError(
-            f"In {exporter.format} the parts are not the same network together: {reason}. Nothing was published."
-        )
+        files, cases = _write(plan, exporter, folder, network, cut)
     return Member(
         artifact=Artifact(
             format=exporter.format,
             runtime=exporter.runtime,
             precision=plan.request.precision,
-            files=hash_files([described, *files]),
+            files=hash_files(files),
             notes=(f"in {len(cut.parts)} parts, cut at {pattern}",),
         ),
         lowering=lowered.certificates,
@@ -72,43 +66,37 @@ def write_parts(plan: Plan, exporter: Exporter, folder: Path, clock: Clock, netw
 
 def _write(
     plan: Plan, exporter: Exporter, folder: Path, network: Network, cut: Partition
-) -> tuple[Path, list[Path], tuple[CaseParity, ...]]:
-    """Writes every part and their description, with the first candidates that are the network together."""
-    names = _value_names(plan.inputs, cut)
+) -> tuple[list[Path], tuple[CaseParity, ...]]:
+    """Writes every part and their description, which comes first, in the first candidates that are the network.
+
+    Raises:
+        ParityError: None are.
+    """
+    names = dict(zip(cut.inputs, (spec.name for spec in plan.inputs), strict=True))  # others stay the program's
     written = [_candidates(plan, exporter, folder, part, names) for part in cut.parts]
     place = folder / f"{plan.stem}.{exporter.format}{SUFFIX}"
 
-    def described(chosen: Sequence[Candidate]) -> Path:
-        content = msgspec.json.encode(_describe(plan, network, cut, names, chosen))
+    def describe(files: Sequence[tuple[Path, ...]]) -> None:
+        content = msgspec.json.encode(_description(plan, network, cut, names, files))
         place.write_bytes(msgspec.json.format(content) + b"\n")
-        return place
 
-    chosen, cases = next(_verified(exporter, written, described, network))
+    reason = None
+    for chosen in zip(*written, strict=False):
+        describe([each.files for each in chosen])
+        cases = verify_file(exporter.runtime, place, network.reference)
+        reason = failure(cases)
+        if reason is None:
+            break
+    else:
+        raise ParityError(
+            f"In {exporter.format} the parts are not the same network together: {reason}. Nothing was published."
+        )
     kept = [
         keep(one, each, folder, f"{plan.stem}.{part.name}", exporter)
         for one, each, part in zip(chosen, written, cut.parts, strict=True)
     ]
-    return described([Candidate(files, "") for files in kept]), [file for files in kept for file in files], cases
-
-
-def _verified(
-    exporter: Exporter,
-    written: Sequence[tuple[Candidate, ...]],
-    described: Callable[[Sequence[Candidate]], Path],
-    network: Network,
-) -> Iterator[tuple[list[Candidate], tuple[CaseParity, ...]]]:
-    """The first candidates of all parts, or the second ones and so on, that are the network; else the last ones."""
-    last = min(map(len, written)) - 1
-    for number in range(last + 1):
-        chosen = [each[number] for each in written]
-        cases = verify_file(exporter.runtime, described(chosen), network.reference)
-        if number == last or failure(cases) is None:
-            yield chosen, cases
-
-
-def _value_names(inputs: Sequence[TensorSpec], cut: Partition) -> dict[str, str]:
-    """What values are called outside: inputs as the network's, the others as in the program."""
-    return dict(zip(cut.inputs, (spec.name for spec in inputs), strict=True))
+    describe(kept)
+    return [place, *(file for files in kept for file in files)], cases
 
 
 def _candidates(
@@ -130,8 +118,8 @@ def _specs(values: Sequence[str], nodes: Sequence[Node], names: dict[str, str]) 
     return tuple(TensorSpec(name=names.get(name, name), shape=tuple(node.meta["val"].shape)) for name, node in pairs)
 
 
-def _describe(
-    plan: Plan, network: Network, cut: Partition, names: dict[str, str], chosen: Sequence[Candidate]
+def _description(
+    plan: Plan, network: Network, cut: Partition, names: dict[str, str], files: Sequence[tuple[Path, ...]]
 ) -> PartsDescription:
     """What is written about the parts, given the files of each."""
     return PartsDescription(
@@ -141,11 +129,11 @@ def _describe(
         parts=tuple(
             PartFiles(
                 name=part.name,
-                files=tuple(file.name for file in candidate.files),
+                files=tuple(file.name for file in own),
                 inputs=tuple(names.get(name, name) for name in part.inputs),
                 outputs=tuple(names.get(name, name) for name in part.outputs),
             )
-            for part, candidate in zip(cut.parts, chosen, strict=True)
+            for part, own in zip(cut.parts, files, strict=True)
         ),
         metadata=plan.metadata,
     )

@@ -110,7 +110,7 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
         if plan.partition is not None:
             made = {member.artifact.format for member in members}
             able = [entry for entry in plan.exporters if entry.format in made]
-            members += [parts_stage(plan, entry, folder, cache, clock, network) for entry in able]
+            members += [parts_stage(plan, plan.partition, entry, folder, cache, clock, network) for entry in able]
         if material is not None:
             members += quantized_artifacts(plan, material, folder, cache, clock, network)
         manifest = Manifest(
@@ -337,13 +337,13 @@ def check_branches(plan: Plan, pattern: str, cache: StageCache, network: LazyNet
 
 
 def parts_stage(
-    plan: Plan, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
+    plan: Plan, pattern: str, exporter: Exporter, folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
 ) -> Member:
     """One artifact once more, in parts, or taken from the cache."""
 
     def make() -> Member:
         from edgekit.partitioned import write_parts
 
-        return write_parts(plan, exporter, folder, clock, network.get())
+        return write_parts(plan, pattern, exporter, folder, clock, network.get())
 
     return recalled(f"{exporter.format} parts", plan.parts_key(exporter.format), folder, cache, clock, make)

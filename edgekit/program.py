@@ -154,6 +154,13 @@ def set_constant(program: Program, name: str, value: Tensor) -> str:
     return ".".join([*path, chosen])
 
 
+def insert_like(program: Program, node: Node, target: torch._ops.OpOverload, *operands: Node | float) -> Node:
+    """A call whose result has the shape and the origin of another node's, where the graph inserts now."""
+    made = program.graph.call_function(target, operands)
+    made.meta = dict(node.meta)
+    return made
+
+
 def insert_constant(program: Program, before: Node, name: str, value: Tensor) -> Node:
     """Stores a constant and puts the node that reads it before another node."""
     stored = set_constant(program, name, value)

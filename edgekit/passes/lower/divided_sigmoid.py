@@ -10,11 +10,13 @@ quotient is the right zero.
 Rule: every `sigmoid` and every `silu`.
 """
 
+from functools import partial
+
 import torch
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments
+from edgekit.program import Program, arguments, insert_like
 
 _aten = torch.ops.aten
 
@@ -36,14 +38,9 @@ class DividedSigmoid:
 
 def _quotient(program: Program, node: Node) -> Node:
     """The nodes that compute it; all of them have its shape."""
-
-    def add(target: torch._ops.OpOverload, *operands: Node | float) -> Node:
-        made = program.graph.call_function(target, operands)
-        made.meta = dict(node.meta)
-        return made
-
+    add = partial(insert_like, program, node)
     x: Node = arguments(node)["self"]
     below = add(_aten.add.Tensor, add(_aten.exp.default, add(_aten.neg.default, x)), ONE)
-    return (
-        add(_aten.div.Tensor, x, below) if node.target is _aten.silu.default else add(_aten.reciprocal.default, below)
-    )
+    if node.target is _aten.silu.default:
+        return add(_aten.div.Tensor, x, below)
+    return add(_aten.reciprocal.default, below)

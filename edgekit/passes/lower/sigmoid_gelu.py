@@ -12,11 +12,13 @@ C library for every value: ParCNetV2-XT takes 1.3 times as long with it, and is 
 Rule: every `gelu` that asks for no approximation.
 """
 
+from functools import partial
+
 import torch
 from torch.fx import Node
 
 from edgekit.passes.base import Log
-from edgekit.program import Program, arguments
+from edgekit.program import Program, arguments, insert_like
 
 _aten = torch.ops.aten
 
@@ -47,12 +49,7 @@ class SigmoidGelu:
 
 def _written_out(program: Program, gelu: Node) -> Node:
     """The nodes that compute it, Horner's way; all of them have the shape of the GELU."""
-
-    def add(target: torch._ops.OpOverload, *operands: Node | float) -> Node:
-        made = program.graph.call_function(target, operands)
-        made.meta = dict(gelu.meta)
-        return made
-
+    add = partial(insert_like, program, gelu)
     x: Node = arguments(gelu)["self"]
     square = add(_aten.mul.Tensor, x, x)
     constant, *others = COEFFICIENTS
