@@ -32,7 +32,7 @@ def clone(program: Program) -> Program:
     copied = graph.graph_copy(program.graph, {}, return_output_node=True)
     value, _ = cast("tuple[Node, Node]", copied)
     graph.output(value)
-    graph.set_codegen(copy.deepcopy(program.graph._codegen))  # noqa: SLF001 - holds the calling convention
+    graph.set_codegen(copy.copy(program.graph._codegen))  # noqa: SLF001 - holds the calling convention
     return GraphModule(program, graph, class_name="Program")
 
 
@@ -226,7 +226,13 @@ def as_tuple(returned: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def in_float64(program: Program) -> Program:
     """The same program with every floating constant and every floating dtype argument in double precision."""
-    doubled = copy.deepcopy(program).double()
+    doubled = clone(program)
+    for name, value in constants(program):
+        if value.is_floating_point():
+            path, _, leaf = name.rpartition(".")
+            owner = doubled.get_submodule(path)
+            delattr(owner, leaf)  # which is the program's own tensor
+            owner.register_buffer(leaf, value.detach().double())
     for node in doubled.graph.nodes:
         if node.kwargs.get("dtype") is torch.float32:
             node.kwargs = {**node.kwargs, "dtype": torch.float64}

@@ -114,6 +114,12 @@ def test_a_clone_computes_the_same_bits(program: Program) -> None:
     assert run(clone(program), image())[0].equal(run(program, image())[0])
 
 
+@pytest.mark.filterwarnings("error")
+def test_copies_warn_of_nothing(program: Program) -> None:
+    """Commands print while they are made, and torch warns whoever copies the description of a network's inputs."""
+    in_float64(clone(program))
+
+
 def test_a_constant_that_is_set_never_overwrites_another(program: Program) -> None:
     before = fingerprint(program)
     weight = dict(constants(program))["body.0.weight"]
