@@ -267,6 +267,13 @@ def quantized_artifacts(
         )
         name = f"{exporter.format} {plan.request.recipe}"
         members.append(recalled(name, key, folder, cache, clock, make))
+        if plan.partition is not None:
+            cut = partial(
+                quantized_in_parts, plan.quantized(), exporter, quantizer, material, members[-1], folder, clock, network
+            )
+            members.append(
+                recalled(f"{name} parts", stage_key("parts", key, plan.partition), folder, cache, clock, cut)
+            )
     return members
 
 
@@ -302,6 +309,26 @@ def quantized_artifact(
         raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
     artifact = structs.replace(exact.artifact, files=hash_files(made.files), notes=(f"recipe {recipe.name}",))
     return structs.replace(exact, artifact=artifact, parity=cases, quantization=made.record)
+
+
+def quantized_in_parts(
+    plan: Plan,
+    exporter: Exporter,
+    quantizer: "Quantizer",
+    material: "Material",
+    whole: Member,
+    folder: Path,
+    clock: Clock,
+    network: LazyNetwork,
+) -> Member:
+    """A quantized artifact once more, in parts.
+
+    Raises:
+        ParityError: The parts are not the network together.
+    """
+    from edgekit.quantized_parts import quantize_parts
+
+    return quantize_parts(plan, exporter, quantizer, material, whole, folder, clock, network.get())
 
 
 def artifact_stage(

@@ -85,11 +85,17 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
                 *("passes", "plan", "program", "targets", "verify"),
             }
         ),
+        "quantized_parts": frozenset(
+            {
+                *("bundle", "clock", "exporters", "files", "network", "partitioned", "plan"),
+                *("quant", "quantize", "runners", "verify"),
+            }
+        ),
         "pipeline": frozenset(
             {
                 *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
                 *("files", "inspection", "kernel_file", "network", "partitioned", "passes", "pictures", "plan"),
-                *("quant", "quantize", "reference_file", "tuning", "verify"),
+                *("quant", "quantize", "quantized_parts", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
@@ -251,7 +257,8 @@ def test_data_flows_one_way() -> None:
 def test_only_the_order_imports_several_stages() -> None:
     stages = {"capture", "exporters", "intake", "models", "passes", "quant", "runners", "targets"}
     assert {name for name, allowed in ALLOWED.items() if len(allowed & stages) > 1} == {
-        *("budget", "fused", "network", "partitioned", "pipeline", "plan", "quantize", "quantize_file", "tune")
+        *("budget", "fused", "network", "partitioned", "pipeline", "plan", "quantize", "quantize_file"),
+        *("quantized_parts", "tune"),
     }
 
 

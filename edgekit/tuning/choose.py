@@ -81,7 +81,7 @@ class Chooser:
     ) -> tuple[str, str]:
         """Form and source, from the measurements alone."""
         if len(found) == 1 and found[0].entry.chosen in ways:
-            return found[0].entry.chosen, found[0].source
+            return found[0].form_for(group), found[0].source
         if ratios:
             return min(ratios, key=lambda name: (ratios[name], ways[name].bytes)), "; ".join(
                 each.source for each in found
@@ -96,8 +96,8 @@ class Chooser:
             largest = max(steps, key=lambda step: prod(step.taps))
             alone = KernelGroup(channels=group.channels, size=group.size, chains=((largest,),))
             found = find(alone, self.runtime, self.place, self.own, self.rules)
-            if found and found[0].entry.chosen in candidates(alone):
-                forms |= candidates(alone)[found[0].entry.chosen].kinds
+            if found and (form := found[0].form_for(alone)) in candidates(alone):
+                forms |= candidates(alone)[form].kinds
         for name, way in ways.items():
             if forms and way.whole is None and way.kinds.items() >= forms.items():
                 return name, "rules, for each kind of convolution by itself"

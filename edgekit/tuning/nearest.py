@@ -5,15 +5,21 @@ For a group and an architecture the first of these that knows it decides:
 1. a table measured here: same runtime and version, same CPU
 2. a table measured on a sister device: same runtime and architecture
 3. the rules that come with edgekit for this runtime and architecture: the group of the same structure that is nearest
-   in channels, size and taps, each compared as a ratio
+   in channels, size and taps, each compared as a ratio; only what clearly saved time there is written otherwise here
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log2, prod
 
-from edgekit.kernel_group import KernelGroup, KernelStep, Kind
+from edgekit.kernel_group import DEPTHWISE, KernelGroup, KernelStep, Kind
 from edgekit.tuning.tables import Entry, Table
+
+LEAST_SAVED = 0.15
+"""Share of what a group adds as trained that another form has to save before groups like it are written so.
+
+What a few percent decide for one size, decide otherwise for the next.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,16 @@ class Found:
     entry: Entry
     table: Table
     source: str
+
+    def form_for(self, group: KernelGroup) -> str:
+        """The form to use: what was chosen, or as trained where a group is only alike and little was saved."""
+        entry = self.entry
+        added = {form.form: form.cost - entry.empty for form in entry.forms}
+        if entry.group == group or entry.chosen not in added or DEPTHWISE not in added:
+            return entry.chosen
+        trained = added[DEPTHWISE]
+        clear = added[entry.chosen] < (1 - LEAST_SAVED) * trained
+        return entry.chosen if clear else DEPTHWISE
 
     def costs(self, names: Iterable[str]) -> dict[str, float]:
         """Cost of each candidate that was measured."""

@@ -10,7 +10,7 @@ from edgekit.kernel_group import KernelGroup, KernelStep
 from edgekit.tuning.nearest import Place, distance, find, nearest, structure
 from edgekit.tuning.tables import Table
 from tests.kernels import GROUPS, circular, group, same
-from tests.tables import HERE, only, table
+from tests.tables import HERE, entry, only, table
 
 PAIR = GROUPS["pair and local"]
 NEAR = replace(PAIR, channels=2 * PAIR.channels)
@@ -39,6 +39,18 @@ def test_a_package_has_its_name_in_any_case() -> None:
     here = Place(("x86_64",), "Zen 3", frozenset({"MNN 3.6.1"}))
     (found,) = find(PAIR, "mnn", here, [mine], [])
     assert found.source == f"measured here: {mine.describe()}"
+
+
+@pytest.mark.parametrize(
+    ("of", "cost", "form"),
+    [(PAIR, 2.9, "dense"), (NEAR, 2.9, "depthwise"), (NEAR, 2.6, "dense"), (NEAR, 3.1, "dense")],
+    ids=["the same group", "saves too little", "saves enough", "as trained was not chosen and costs more"],
+)
+def test_a_like_group_is_written_otherwise_only_for_what_clearly_saves(of: KernelGroup, cost: float, form: str) -> None:
+    trained = 3.0 if cost < 3 else 4.0
+    measured = entry(PAIR, {"depthwise": trained, "dense": cost}, empty=1.0, chosen="dense")
+    (found,) = find(of, "onnxruntime", HERE, [], [table(measured)])
+    assert found.form_for(of) == form
 
 
 @pytest.mark.parametrize("other", [SISTER, OLDER], ids=["another CPU", "another version"])
