@@ -24,6 +24,7 @@ from edgekit.bench.profiles import PROFILES
 from edgekit.bench.record import Measurement, Profile
 from edgekit.bundle import Stage, read_manifest
 from edgekit.measure import Bundle, Choice, conclude, measure_bundles
+from edgekit.runners import RUNNERS
 
 Tool = Callable[[Path, Profile, float], float | None]
 """(artifact, profile, milliseconds an inference is likely to take) to its median in milliseconds; None: not there."""
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--profile", choices=PROFILES, default="quick")
-    parser.add_argument("--runtime", action="append", help="only these; repeatable")
+    parser.add_argument("--runtime", choices=RUNNERS, action="append", help="only these; repeatable")
     arguments = parser.parse_args()
     bundle, profile = Bundle(arguments.bundle, read_manifest(arguments.bundle)), PROFILES[arguments.profile]
     for member in bundle.manifest.members:

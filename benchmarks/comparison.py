@@ -49,14 +49,23 @@ def exported(model: str, side: int | None, formats: tuple[str, ...], folder: Pat
     if is_bundle(place):
         lines.note(f"{place} is there; remove it to export again.")
         return Bundle(place, read_manifest(place))
-    able: tuple[str, ...] = ()
-    for name in formats:
-        try:
-            carry_out(model, side, (name,), folder / ".one", lines)
-            able = (*able, name)
-        except (ConverterError, ParityError) as error:
-            lines.note(f"{model} has no {name}: {error}")
-    return carry_out(model, side, able, folder, lines)
+    try:
+        return carry_out(model, side, formats, folder, lines)
+    except (ConverterError, ParityError) as error:
+        lines.note(f"{model} cannot be had in all formats: {error}")
+    return carry_out(
+        model, side, tuple(name for name in formats if alone(model, side, name, folder, lines)), folder, lines
+    )
+
+
+def alone(model: str, side: int | None, name: str, folder: Path, lines: StageLines) -> bool:
+    """Whether a model can be had in one format by itself."""
+    try:
+        carry_out(model, side, (name,), folder / ".one", lines)
+    except (ConverterError, ParityError) as error:
+        lines.note(f"{model} has no {name}: {error}")
+        return False
+    return True
 
 
 def carry_out(model: str, side: int | None, formats: tuple[str, ...], folder: Path, lines: StageLines) -> Bundle:

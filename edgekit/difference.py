@@ -221,7 +221,7 @@ def _pace(pairing: Pairing, *, several: bool) -> str:
     where = f" with {pairing.setting.threads} threads" if several else ""
     if interval is None:
         return f"takes {ratio:.3f} times as long{where}, by too few rounds for an interval"
-    span = f"{ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}] times as long"
+    span = f"{pairing.comparison.text} times as long"
     if interval.low <= 1 <= interval.high:
         return f"is not shown to be faster or slower{where} ({span})"
     return f"is {abs(ratio - 1):.1%} {'faster' if ratio < 1 else 'slower'}{where} ({span})"

@@ -34,6 +34,17 @@ class Comparison(Struct, frozen=True, kw_only=True):
     paired: bool
     obstacles: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """`1.024 [1.003, 1.045]`, as far as it is known; empty where they cannot be compared."""
+        if self.ratio is None:
+            return ""
+        return (
+            f"{self.ratio:.3f} [{self.interval.low:.3f}, {self.interval.high:.3f}]"
+            if self.interval
+            else f"{self.ratio:.3f}"
+        )
+
 
 def compare(first: Side, second: Side) -> Comparison:
     """The second's latency over the first's."""

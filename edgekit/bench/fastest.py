@@ -30,8 +30,6 @@ def _next(first: Side, second: Side) -> str:
     found = compare(first, second)
     if found.ratio is None or found.interval is None:
         return f"Next comes {_named(second)}; by how much is not known."
-    low, high = found.interval.low, found.interval.high
-    span = f"{found.ratio:.3f} [{low:.3f}, {high:.3f}]"
-    if low <= 1:
-        return f"{_named(second)} is not shown to be slower ({span} times as long)."
-    return f"{_named(second)} takes {span} times as long."
+    if found.interval.low <= 1:
+        return f"{_named(second)} is not shown to be slower ({found.text} times as long)."
+    return f"{_named(second)} takes {found.text} times as long."

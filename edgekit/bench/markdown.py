@@ -70,11 +70,7 @@ def ratio_text(side: Side, first: Side) -> str:
     """A latency over that of the first one, with its interval."""
     if side is first:
         return "1"
-    found = compare(first, side)
-    if found.ratio is None:
-        return "no ratio"
-    interval = f" [{found.interval.low:.3f}, {found.interval.high:.3f}]" if found.interval else ""
-    return f"{found.ratio:.3f}{interval}"
+    return compare(first, side).text or "no ratio"
 
 
 def verdict_mark(one: Measurement) -> str:

@@ -76,11 +76,8 @@ def artifact_rows(one: "ArtifactDifference") -> list[tuple[str, ...]]:
         lost = f"{-one.accuracy.drop:+.2f} [{-high:+.2f}, {-low:+.2f}] points"
         rows.append((f"top-1 on {one.accuracy.data}", *shown, lost))
     for each in one.latency:
-        found, interval = each.comparison, each.comparison.interval
-        ratio = "" if found.ratio is None else f"{found.ratio:.3f}"
-        span = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else ""
         shown = [f"{latency_text(side)}{verdict_mark(side)}" for side in (each.first, each.second)]
-        rows.append((f"latency, {setting_text(each.first)}", shown[0], shown[1], f"{ratio}{span}"))
+        rows.append((f"latency, {setting_text(each.first)}", *shown, each.comparison.text))
         if each.first.memory and each.second.memory:
             peaks = peak_text(each.first.memory), peak_text(each.second.memory)
             sizes = each.first.memory.peak_rss_bytes, each.second.memory.peak_rss_bytes
