@@ -119,6 +119,15 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType(
                 dynamic=_DENSE,
             ),
             Quantizer(
+                format="mnn",
+                runtime="mnn",
+                suffix=".mnn",
+                module="edgekit.quant.mnn",
+                packages=("mnn",),
+                extra="mnn",
+                recipes=("wi8_weightonly", "fp16"),
+            ),
+            Quantizer(
                 format="ncnn",
                 runtime="ncnn",
                 suffix=".param",
