@@ -207,14 +207,16 @@ class RegionCertificate(Struct, frozen=True, kw_only=True):
 
 
 class OperatorPrecision(Struct, frozen=True, kw_only=True):
-    """What became of one operator that int8 might have served: its name in the float file, and why it stayed float.
+    """What became of one operator that could be quantized: its name in the float file, and why it stayed float.
 
     `reason` is empty where it was quantized, else one of these:
 
         grouped   a depthwise or grouped convolution, slower in int8 than in float
-        product   a product of two maps, or with one matrix per channel, slower in int8 or not to be had
+        product   a product of two maps, or with one matrix per channel, slower in int8 or not to be had; in fp16 only
+                  the former, which has no weights
         gate      it makes a squeeze-excitation gate, whose rounding scales whole channels
         recipe    the recipe leaves operators of this kind alone
+        range     its weights are too large for half floats, or so small that these keep too few of their digits
         asked     it was asked to stay float
         sensitive with it in int8 the drop in accuracy would not stay inside the budget
         runtime   the quantizer left it, against what was asked
@@ -226,7 +228,7 @@ class OperatorPrecision(Struct, frozen=True, kw_only=True):
     module: str | None
     kind: str
     macs: int
-    precision: Literal["int8", "fp32"]
+    precision: Literal["int8", "fp16", "fp32"]
     reason: str = ""
     alone_db: float | None = None
 
@@ -274,8 +276,13 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def quantized(self) -> int:
-        """How many operators are int8."""
-        return sum(each.precision == "int8" for each in self.operators)
+        """How many operators are int8 or fp16."""
+        return sum(each.precision != "fp32" for each in self.operators)
+
+    @property
+    def precision(self) -> str:
+        """What those are."""
+        return next((each.precision for each in self.operators if each.precision != "fp32"), "fp32")
 
 
 class PartRow(Struct, frozen=True, kw_only=True):

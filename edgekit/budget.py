@@ -152,9 +152,9 @@ class _Search:
         more = images_needed(*self._discordant, best.images)
         return BudgetError(
             f"No mix of precisions stays within {self._max_drop:g} points for certain. The best found has "
-            f"{best.quantized} layers in int8 and loses {best.drop:+.2f} points, {low:+.2f} to {high:+.2f} with "
-            f"95 % confidence, on {best.images} images; about {more:,} images would tell drops of 0.3 points apart. "
-            "Allow more with --max-drop, or give more images. Nothing was published."
+            f"{best.quantized} layers in {self._recipe.precision} and loses {best.drop:+.2f} points, {low:+.2f} to "
+            f"{high:+.2f} with 95 % confidence, on {best.images} images; about {more:,} images would tell "
+            "drops of 0.3 points apart. Allow more with --max-drop, or give more images. Nothing was published."
         )
 
     def _carry_out(self, choice: Choice, path: Path, *, draft: bool = False) -> Made:

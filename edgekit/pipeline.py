@@ -254,9 +254,11 @@ def quantized_artifacts(
         ParityError: It is not the network any more.
     """
     members = []
+    from edgekit.quant import float_only
+
     able = {exporter.format for exporter, _, _ in plan.quantizers}
     if floats := [entry.format for entry in plan.exporters if entry.format not in able]:
-        clock.progress.note(f"Float only: {', '.join(floats)}, which nothing quantizes.")
+        clock.progress.note(f"{float_only(floats)}.")
     for exporter, quantizer, recipe in plan.quantizers:
         key = stage_key(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
@@ -307,7 +309,9 @@ def quantized_artifact(
     nonfinite = sum(case.parity.nonfinite for case in cases)
     if nonfinite:
         raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
-    artifact = structs.replace(exact.artifact, files=hash_files(made.files), notes=(f"recipe {recipe.name}",))
+    artifact = structs.replace(
+        exact.artifact, files=hash_files(made.files), notes=(f"recipe {recipe.name}", *exact.artifact.notes)
+    )
     return structs.replace(exact, artifact=artifact, parity=cases, quantization=made.record)
 
 

@@ -19,9 +19,10 @@ from edgekit.intake.fetch import check_address, check_hash, is_url
 from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.models.shipped import weights_path
-from edgekit.quant import QUANTIZERS, Quantizer
+from edgekit.quant import QUANTIZERS, Quantizer, float_only
 from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
 from edgekit.quant.recipe import check as check_recipe
+from edgekit.quant.recipe import parse as parse_recipe
 from edgekit.targets.board import HOST, Board, load_board
 from edgekit.tuning.choose import Chooser, parse_overrides
 from edgekit.tuning.nearest import Place
@@ -99,8 +100,9 @@ class Plan:
 
     @property
     def lowering(self) -> str:
-        """The precision whose lowering the artifacts get."""
-        return DEFAULT_RECIPE if self.request.precision == DEFAULT_RECIPE else BEST
+        """The precision whose lowering the artifacts get: that of their arithmetic."""
+        asked = self.request.precision
+        return DEFAULT_RECIPE if asked != BEST and parse_recipe(asked).exact else BEST
 
     @property
     def partition(self) -> str | None:
@@ -113,8 +115,9 @@ class Plan:
         """What is quantized beside the float artifacts, and how."""
         if self.request.recipe == DEFAULT_RECIPE:
             return ()
-        able = [(entry, QUANTIZERS[entry.format]) for entry in self.exporters if entry.format in QUANTIZERS]
-        return tuple((entry, quantizer, quantizer.recipe(self.request.recipe)) for entry, quantizer in able)
+        recipe = self.request.recipe
+        known = [(entry, QUANTIZERS[entry.format]) for entry in self.exporters if entry.format in QUANTIZERS]
+        return tuple((entry, each, each.recipe(recipe)) for entry, each in known if each.offers(recipe))
 
     def quantized(self) -> "Plan":
         """The plan of the float files that are quantized: the same network, lowered and described as theirs."""
@@ -278,11 +281,12 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
             f"Recipe {request.recipe!r} needs images: to calibrate with, and others to compare on. Give them with "
             "--data: a folder in ImageNet's layout or of images alone, an .npz file, digits or patterns."
         )
-    able = [QUANTIZERS[entry.format] for entry in exporters if entry.format in QUANTIZERS]
+    able = [each for entry in exporters if (each := QUANTIZERS.get(entry.format)) and each.offers(request.recipe)]
     if not able:
+        others = [each.format for each in QUANTIZERS.values() if each.offers(request.recipe)]
         raise MisuseError(
-            f"{', '.join(entry.format for entry in exporters)} cannot be quantized; {', '.join(QUANTIZERS)} can. "
-            "Choose one of these with --format, or leave --int8 out."
+            f"{float_only(entry.format for entry in exporters)}. {', '.join(others)} can be had in {request.recipe}: "
+            "choose one of these with --format, or leave --int8 out."
         )
     for quantizer in able:
         quantizer.recipe(request.recipe)

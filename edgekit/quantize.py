@@ -27,6 +27,7 @@ from edgekit.numerics import compare_one, sampled, worst
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.choose import reasons
+from edgekit.quant.half import half_reasons
 from edgekit.quant.recipe import Recipe
 from edgekit.runners import load
 
@@ -35,6 +36,9 @@ FLOOR_DB = 5.0
 
 Half of an output's energy is gone below 3 dB; the worst sound recipe on the most sensitive network leaves 9.
 """
+
+HALF_FLOOR_DB = 40.0
+"""The same where half floats are all that was changed: networks lose little more than each of their weights does."""
 
 DEFAULT_IMAGES = 128
 HELD_OUT = 64
@@ -197,9 +201,13 @@ def choose(source: Path, quantizer: Quantizer, recipe: Recipe, keep: Sequence[st
     Raises:
         MisuseError: There is none, or a pattern matches none.
     """
-    layers = quantizer.load().layers(source)
-    graph = read_graph(quantizer.runtime, source)
-    why = reasons(layers, graph, quantizer.kinds(recipe.method), matching(layers, keep))
+    module = quantizer.load()
+    layers = module.layers(source)
+    asked = matching(layers, keep)
+    if recipe.half:
+        why = half_reasons(layers, module.weights(source), asked)
+    else:
+        why = reasons(layers, read_graph(quantizer.runtime, source), quantizer.kinds(recipe.method), asked)
     choice = Choice(layers, why)
     if not choice.chosen:
         raise MisuseError(
@@ -228,10 +236,10 @@ def carry_out(
     module = quantizer.load()
     job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
     files = module.quantize(source, job, target)
-    operators = describe(choice.layers, choice.why, module.quantized(target))
+    operators = describe(choice.layers, choice.why, module.quantized(target), recipe)
     try:
         held_out = compare(quantizer.runtime, source, target, material)
-        check(target.name, held_out, operators)
+        check(target.name, held_out, operators, recipe)
     except BaseException:
         for file in files:
             file.unlink()
@@ -242,7 +250,7 @@ def carry_out(
         operators=operators,
         held_out_images=len(material.held_out[1]),
         held_out=held_out,
-        floor_db=FLOOR_DB,
+        floor_db=floor_db(recipe),
         warnings=material.warnings,
     )
     return Made(files, record)
@@ -275,7 +283,7 @@ def summary(why: Mapping[str, str]) -> str:
 
 
 def describe(
-    layers: Sequence[Layer], why: Mapping[str, str], quantized: frozenset[str]
+    layers: Sequence[Layer], why: Mapping[str, str], quantized: frozenset[str], recipe: Recipe
 ) -> tuple[OperatorPrecision, ...]:
     """What became of every layer, by what is in the file."""
     return tuple(
@@ -284,7 +292,7 @@ def describe(
             module=layer.module,
             kind=layer.kind,
             macs=layer.macs,
-            precision="int8" if layer.name in quantized else "fp32",
+            precision=recipe.precision if layer.name in quantized else "fp32",
             reason="" if layer.name in quantized else why.get(layer.name, "runtime"),
         )
         for layer in layers
@@ -307,19 +315,25 @@ def compare(runtime: str, source: Path, target: Path, material: Material) -> Par
     return worst([compare_one(*(np.concatenate(side) for side in sides)) for sides in outputs])
 
 
-def check(name: str, held_out: Parity, operators: Sequence[OperatorPrecision]) -> None:
+def floor_db(recipe: Recipe) -> float:
+    """The SNR below which a recipe was not carried out as it should have been."""
+    return HALF_FLOOR_DB if recipe.half else FLOOR_DB
+
+
+def check(name: str, held_out: Parity, operators: Sequence[OperatorPrecision], recipe: Recipe) -> None:
     """Refuses what is no quantization of its network.
 
     Raises:
         ParityError: An output is not finite or below the floor, or nothing was quantized.
     """
-    if not any(each.precision == "int8" for each in operators):
+    if not any(each.precision == recipe.precision for each in operators):
         raise ParityError(f"{name} was to be quantized, and every operator in it is float. Nothing was published.")
     if held_out.nonfinite:
         raise ParityError(f"{name} gives {held_out.nonfinite} NaN or infinite values. Nothing was published.")
-    if held_out.snr_db < FLOOR_DB:
+    if held_out.snr_db < floor_db(recipe):
+        more = ", or calibrate with more images" if recipe.calibrated else ""
         raise ParityError(
             f"{name} is not the network any more: {held_out.snr_db:.1f} dB against the float file on images it was not "
-            f"calibrated with, {FLOOR_DB:.0f} dB required. Keep the worst operators float with --float, try another "
-            "--recipe, or calibrate with more images. Nothing was published."
+            f"calibrated with, {floor_db(recipe):.0f} dB required. Keep the worst operators float with --float, try "
+            f"another --recipe{more}. Nothing was published."
         )

@@ -17,31 +17,22 @@ choice for square kernels, rounds more than a direct convolution does: ParNet-S 
 at 116 dB in 1.15 times the time with small ones; some networks of timm need it off.
 """
 
-import hashlib
 import json
-import re
 import tempfile
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import MNN
 import onnx
 
 from edgekit.errors import ConverterError
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.exporters.onnx_graph import MODULE_KEY, to_graph
-from edgekit.exporters.process import Finished, run_script
+from edgekit.mnn_tools import convert, with_fixed_identifier
 from edgekit.program import Program
-
-_mnn: Any = MNN  # compiled, and says nothing of its types
 
 OPSET = 18
 """Last opset but one without Gelu, which the converter takes for its approximation."""
-
-CONVERTER = Path(__file__).with_name("mnn_converter.py")
 
 WRONG = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "Gelu")
 """Operators that the converter takes, and gets wrong."""
@@ -53,7 +44,7 @@ LEVELS = MappingProxyType({"any tiles": 3, "small tiles": 1, "no Winograd": 0})
 
 LEVEL_KEY = "winograd_memory_level"
 
-_SOURCE, _RESULT = "net.onnx", "net.mnn"
+_SOURCE = "net.onnx"
 
 
 def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple[Candidate, ...]:
@@ -62,14 +53,10 @@ def export(program: Program, spec: ExportSpec, folder: Path, stem: str) -> tuple
     refuse_wrong(graph)
     modules = name_by_module(graph)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        source, result = Path(scratch, _SOURCE), Path(scratch, _RESULT)
+        source = Path(scratch, _SOURCE)
         source.write_bytes(graph.SerializeToString(deterministic=True))
         described = description(spec, next(iter(LEVELS.values())), modules)
-        arguments = ["-f", "ONNX", "--modelFile", _SOURCE, "--MNNModel", _RESULT, "--bizCode", described]
-        done = run_script(CONVERTER, arguments, Path(scratch))
-        if done.status or not result.is_file():
-            raise ConverterError(f"MNN could not convert the program: {reason(done)}")
-        content, identifier = result.read_bytes(), _mnn.get_model_uuid(str(result))
+        content, identifier = convert("ONNX", source, ["--bizCode", described], Path(scratch), "the program")
     candidates: list[Candidate] = []
     for label, level in LEVELS.items():
         path = folder / (f"{stem}.mnn" if not candidates else f"{stem}~{len(candidates)}.mnn")
@@ -118,22 +105,3 @@ def refuse_wrong(graph: onnx.ModelProto) -> None:
                 f"MNN's converter gets {node.op_type} wrong, and no pass wrote the one in {module} in other operators. "
                 "Do so in the model, or choose other formats with --format."
             )
-
-
-def reason(done: Finished) -> str:
-    """What the converter said, or that it said nothing."""
-    unsupported = re.search(r"These Op Not Support: (.*)", done.output)
-    if unsupported:
-        names = ", ".join(dict.fromkeys(re.findall(r"ONNX::(\w+)", unsupported[1])))
-        return f"it has no {names}. Write that in other operators in the model, or choose other formats with --format."
-    if done.crash:
-        return f"its converter crashed ({done.crash}). Choose other formats with --format."
-    said = [line.strip() for line in done.output.splitlines() if line.strip() and "Converted Failed" not in line]
-    return f"{said[-1] if said else 'it gives no reason'}. Choose other formats with --format."
-
-
-def with_fixed_identifier(content: bytes, identifier: str) -> bytes:
-    """The file with an identifier that depends on its content alone."""
-    blank = content.replace(identifier.encode(), b"0" * len(identifier))
-    fixed = str(uuid.UUID(bytes=hashlib.sha256(blank).digest()[:16], version=4))
-    return content.replace(identifier.encode(), fixed.encode())

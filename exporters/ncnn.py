@@ -30,7 +30,7 @@ import torch
 
 from edgekit.errors import ConverterError, MisuseError, first_line, root_cause
 from edgekit.exporters.base import Candidate, ExportSpec
-from edgekit.exporters.process import Finished, run, run_script
+from edgekit.process import Finished, run, run_script
 from edgekit.program import Program
 from edgekit.standalone import as_module
 

@@ -63,6 +63,10 @@ class Quantizing(Protocol):
         """Every operator of a float file that multiplies, in its order."""
         ...
 
+    def weights(self, path: Path) -> "Iterator[tuple[str, NDArray[np.float32]]]":
+        """The constant that each layer of a float file multiplies with, after its name; layers without are left out."""
+        ...
+
     def quantize(self, source: Path, job: Job, target: Path) -> tuple[Path, ...]:
         """Writes `target`, float at its inputs and outputs, the same bytes every time; gives back its files.
 
@@ -72,5 +76,5 @@ class Quantizing(Protocol):
         ...
 
     def quantized(self, path: Path) -> frozenset[str]:
-        """Names of the layers that are quantized in a file, read back from it."""
+        """Names of the layers whose weights are integers or half floats in a file, read back from it."""
         ...

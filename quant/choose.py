@@ -14,7 +14,8 @@ from edgekit.quant.base import Layer
 
 _FLOAT_BYTES = 4
 
-_MULTIPLIES = frozenset({"Mul", "MUL", "Multiply"})
+_MULTIPLIES = frozenset({"Mul", "MUL", "Multiply", "BinaryOp"})
+"""What formats call it; MNN has one name for it and for sums."""
 
 
 def reasons(

@@ -12,7 +12,7 @@ What has to be so, found by measuring; each has a test:
    what is clipped; left to itself it would be computed between two roundings.
 
 Weights are symmetric with one scale per output channel. A weight-only file is written here: `DequantizeLinear` on
-int8 constants, which ONNX Runtime folds away when it loads.
+int8 constants, or `Cast` on half floats, which ONNX Runtime folds away when it loads.
 """
 
 import tempfile
@@ -24,16 +24,23 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from edgekit.errors import ConverterError, first_line
 from edgekit.quant.base import Feed, Job, Kind, Layer
+from edgekit.quant.half import halved
 
 MODULE_KEY = "edgekit.module"
 """Where the exporter keeps the path of the module a node came from."""
 
 _DEQUANTIZE = "DequantizeLinear"
+_CAST = "Cast"
+_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+_THROUGH = frozenset({_DEQUANTIZE, _CAST, "Gather", "Identity", "Reshape", "Transpose"})
+"""What stands between the constants of a file and the layer that uses them; of each the first operand counts."""
+
+_NARROW = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT16})
 _INTEGER = frozenset({"MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm"})
 _CLIPPING = ("Relu", "Clip")
 _SUFFIXES = ("_quant", "_MatMul")
@@ -71,6 +78,36 @@ def _kind(node: NodeProto, constants: Mapping[str, int]) -> Kind | None:
     return None
 
 
+class _Constants:
+    """The constants of a graph, found from the operands that are made of them."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._stored = {constant.name: constant for constant in graph.initializer}
+        self._givers = {output: node for node in graph.node for output in node.output}
+
+    def behind(self, node: NodeProto) -> TensorProto | None:
+        """The constant that a layer multiplies with; None where it multiplies two maps."""
+        found = (self._behind(operand) for operand in (node.input[1], node.input[0]))
+        return next((constant for constant in found if constant is not None), None)
+
+    def _behind(self, name: str) -> TensorProto | None:
+        giver = self._givers.get(name)
+        if giver is None or giver.op_type not in _THROUGH:
+            return self._stored.get(name)
+        found = [self._behind(operand) for operand in giver.input if operand]
+        return found[0] if all(found) else None
+
+
+def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The constants of layers; of those that are expanded when the file is loaded, what is stored."""
+    graph = onnx.load(path).graph
+    constants = _Constants(graph)
+    for index, node in enumerate(graph.node):
+        constant = constants.behind(node) if node.op_type in _LAYERS else None
+        if constant is not None and constant.data_type == TensorProto.FLOAT:
+            yield _name(node, index), numpy_helper.to_array(constant)
+
+
 def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     """Writes one `.onnx` file."""
     model = onnx.load(source)
@@ -89,6 +126,8 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
 
 def _by_method(model: ModelProto, job: Job, source: Path) -> ModelProto:
     """The model with the chosen layers quantized."""
+    if job.recipe.half:
+        return _halves(model, job.chosen)
     if job.recipe.method == "weightonly":
         return _weights_only(model, job.chosen)
     kinds = {layer.name: layer.kind for layer in layers(source)}
@@ -175,6 +214,25 @@ def _weights_only(model: ModelProto, chosen: frozenset[str]) -> ModelProto:
     return model
 
 
+def _halves(model: ModelProto, chosen: frozenset[str]) -> ModelProto:
+    """Stores the weights of layers as half floats; arithmetic stays float."""
+    constants = _Constants(model.graph)
+    stored: dict[str, TensorProto] = {}
+    for node in model.graph.node:
+        constant = constants.behind(node) if node.name in chosen else None
+        if constant is not None:
+            stored[constant.name] = constant
+    made = []
+    for name, constant in stored.items():
+        values: NDArray[Any] = numpy_helper.to_array(constant)
+        constant.CopyFrom(numpy_helper.from_array(halved(values), f"{name}.half"))
+        made.append(helper.make_node(_CAST, [constant.name], [name], name=f"{name}.{_CAST}", to=TensorProto.FLOAT))
+    nodes = [*made, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 def _output_axis(node: NodeProto) -> int:
     """The axis of a layer's weight along which its output channels lie."""
     if node.op_type == "Conv":
@@ -214,11 +272,15 @@ def _original(name: str) -> str:
 
 
 def quantized(path: Path) -> frozenset[str]:
-    """The layers whose weights are integers."""
+    """The layers whose weights are integers or half floats."""
     graph = onnx.load(path).graph
-    floats = {output for node in graph.node if node.op_type == _DEQUANTIZE for output in node.output}
+    constants = _Constants(graph)
     return frozenset(
-        _original(node.name)
-        for node in graph.node
-        if node.op_type in _INTEGER or (node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in floats)
+        _original(node.name) for node in graph.node if node.op_type in _INTEGER or _is_narrow(node, constants)
     )
+
+
+def _is_narrow(node: NodeProto, constants: _Constants) -> bool:
+    """Whether a layer multiplies with a constant of fewer bits than its own arithmetic has."""
+    constant = constants.behind(node) if node.op_type in _LAYERS else None
+    return constant is not None and constant.data_type in _NARROW

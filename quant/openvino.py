@@ -1,4 +1,4 @@
-"""OpenVINO through NNCF, with its full bias correction.
+"""OpenVINO through NNCF, with its full bias correction; half floats as OpenVINO's own compression writes them.
 
 What has to be so, found by measuring; each has a test:
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import ConverterError, OutputError, first_line
 from edgekit.quant.base import Job, Kind, Layer
+from edgekit.quant.half import halved
 
 _KINDS: dict[str, Kind] = {
     "Convolution": "convolution",
@@ -41,7 +42,9 @@ _TELEMETRY = "openvino_telemetry"
 _PORTS = frozenset({"Parameter", "Result"})
 _NO_OPERATION = _PORTS | {"Constant"}
 _THROUGH = frozenset({"Convert", "Multiply", "Subtract", "Reshape", "FakeQuantize"})
-"""What stands between int8 constants and the layer that uses them."""
+"""What stands between constants and the layer that uses them."""
+
+_NARROW = frozenset({"i8", "u8", "f16"})
 
 
 def layers(path: Path) -> tuple[Layer, ...]:
@@ -72,12 +75,36 @@ def _kind(operation: Any) -> Kind | None:
     return kind
 
 
+def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The constants of layers."""
+    for operation in _read(path).get_ordered_ops():
+        constant = _constant(operation) if operation.get_type_name() in _KINDS else None
+        if constant is not None and constant.get_output_element_type(0) == openvino.Type.f32:
+            yield operation.get_friendly_name(), np.array(constant.data)
+
+
+def _constant(operation: Any) -> Any:
+    """The constant that a layer multiplies with, as the file stores it; None where it multiplies two maps."""
+    found = (_stored(operation.input_value(operand).get_node()) for operand in (1, 0))
+    return next((constant for constant in found if constant is not None), None)
+
+
+def _stored(operation: Any) -> Any:
+    """The constant that an operation makes its result of; None where that depends on the inputs of the network."""
+    if operation.get_type_name() == "Constant":
+        return operation
+    if operation.get_type_name() not in _THROUGH:
+        return None
+    found = [_stored(operand.get_node()) for operand in operation.input_values()]
+    return None if any(each is None for each in found) else found[0]
+
+
 def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     """Writes an `.xml` file and the `.bin` beside it."""
     model = _read(source)
     name = model.get_friendly_name()
     try:
-        made = _weights_only(model, job) if job.recipe.method == "weightonly" else _static(model, job)
+        made = _by_method(model, job)
     except Exception as error:
         raise ConverterError(f"NNCF could not quantize {source.name}: {first_line(error)}") from error
     made.set_friendly_name(name)
@@ -87,6 +114,29 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     except RuntimeError as error:
         raise OutputError(f"{target} cannot be written: {first_line(error)}") from error
     return target, target.with_suffix(".bin")
+
+
+def _by_method(model: Any, job: Job) -> Any:
+    """The model with the chosen layers quantized."""
+    if job.recipe.half:
+        return _halves(model, job.chosen)
+    return _weights_only(model, job) if job.recipe.method == "weightonly" else _static(model, job)
+
+
+def _halves(model: Any, chosen: frozenset[str]) -> Any:
+    """Stores the weights of layers as half floats, and converts each where it is used."""
+    stored = {}
+    for operation in model.get_ordered_ops():
+        constant = _constant(operation) if operation.get_friendly_name() in chosen else None
+        if constant is not None:
+            stored[constant.get_friendly_name()] = constant
+    for constant in stored.values():
+        readers = list(constant.output(0).get_target_inputs())
+        half = openvino.opset13.constant(halved(np.array(constant.data)))
+        expanded = openvino.opset13.convert(half, "f32")
+        for reader in readers:
+            reader.replace_source_output(expanded.output(0))
+    return model
 
 
 def _number(model: Any) -> None:
@@ -183,17 +233,15 @@ def _hidden(package: str) -> Iterator[None]:
 
 
 def quantized(path: Path) -> frozenset[str]:
-    """The layers whose weights are integers."""
+    """The layers whose weights are integers or half floats."""
     return frozenset(
         operation.get_friendly_name()
         for operation in _read(path).get_ordered_ops()
-        if operation.get_type_name() in _KINDS and _has_integer_weights(operation.input_value(1).get_node())
+        if operation.get_type_name() in _KINDS and _has_narrow_weights(operation)
     )
 
 
-def _has_integer_weights(operation: Any) -> bool:
-    """Whether int8 constants stand behind the operator that gives a layer its weights."""
-    while operation.get_type_name() in _THROUGH:
-        operation = operation.input_value(0).get_node()
-    kind = operation.get_type_name()
-    return kind == "Constant" and operation.get_output_element_type(0).to_string() in ("i8", "u8")
+def _has_narrow_weights(operation: Any) -> bool:
+    """Whether constants of fewer bits stand behind the operator that gives a layer its weights."""
+    constant = _constant(operation)
+    return constant is not None and constant.get_output_element_type(0).to_string() in _NARROW

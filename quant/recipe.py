@@ -2,7 +2,7 @@
 
 A recipe's name says all of it, in this grammar:
 
-    recipe      = "fp32" | "int8" | method "_" weights [ "_" activations ] | weights "_weightonly"
+    recipe      = "fp32" | "fp16" | "int8" | method "_" weights [ "_" activations ] | weights "_weightonly"
     method      = "static" | "dynamic" | "mixed"
     weights     = "wi8"        weights are 8-bit integers, one scale per output channel, symmetric
     activations = "ai8"        activations are 8-bit integers, with ranges measured on calibration images
@@ -11,6 +11,7 @@ A recipe's name says all of it, in this grammar:
     dynamic_wi8      integer arithmetic, each map's range found anew in every run
     mixed_wi8_ai8    convolutions static, linear layers dynamic
     wi8_weightonly   float arithmetic; only the file is smaller
+    fp16             weights are half floats, arithmetic is float32; the file is half as large, the outputs nearly exact
 
 `int8` is an alias: whichever of these the runtime of a format is best with (`QUANTIZERS`). The name as asked for is
 the precision in an artifact's file name, `<model>.<precision>.<extension>`.
@@ -26,6 +27,7 @@ from edgekit.errors import MisuseError
 Method = Literal["float", "static", "dynamic", "mixed", "weightonly"]
 
 DEFAULT_RECIPE = "fp32"
+HALF = "fp16"
 BEST = "int8"
 """The alias for a runtime's best recipe."""
 
@@ -51,12 +53,28 @@ class Recipe:
         """Whether ranges are measured on images beforehand."""
         return self.method in ("static", "mixed")
 
+    @property
+    def half(self) -> bool:
+        """Whether weights are half floats."""
+        return self.weights == "float16"
+
+    @property
+    def precision(self) -> Literal["fp16", "int8"]:
+        """What operators are that it was carried out on."""
+        return "fp16" if self.half else "int8"
+
+    @property
+    def exact(self) -> bool:
+        """Whether arithmetic stays float, whatever the weights are."""
+        return self.activations == "float32"
+
 
 def _all() -> tuple[Recipe, ...]:
     """Every recipe the grammar has."""
     methods: tuple[Method, ...] = ("static", "dynamic", "mixed")
     return (
         Recipe(DEFAULT_RECIPE, "float", "float32", "float32"),
+        Recipe(HALF, "weightonly", "float16", "float32"),
         *(Recipe("_".join((method, _WEIGHTS, *_ACTIVATIONS_OF[method])), method) for method in methods),
         Recipe(f"{_WEIGHTS}_weightonly", "weightonly", activations="float32"),
     )
@@ -97,6 +115,8 @@ def _fault(name: str) -> str:
             if rest[position] != word:
                 return f"{rest[position]!r} stands where {word!r} does."
         return f"nothing comes after {'_'.join((first, *wanted))!r}."
+    if first in (DEFAULT_RECIPE, HALF):
+        return f"nothing comes after {first!r}."
     if first == _WEIGHTS:
         return f"after {_WEIGHTS!r} comes 'weightonly', or it comes after one of {', '.join(_ACTIVATIONS_OF)}."
     return f"it begins with {first!r}, and not with {', '.join((*_ACTIVATIONS_OF, _WEIGHTS))}."

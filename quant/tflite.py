@@ -10,10 +10,13 @@ What has to be so, found by measuring; each has a test:
    of the layer before it, and would be given in integers.
 4. Linear layers have one scale for all their weights in dynamic form: tflite-runtime 2.14, the last one for ARMv7,
    takes the first of several for all, without a word. One costs less than 1 dB.
-5. The file is written anew, with its constants inside it and aligned, see `edgekit.flatbuffer`.
+5. Half floats are written here, `DEQUANTIZE` on the constant, which the runtimes run once: the quantizer has them for
+   layers, and not for the products with matrices that most of a file may be.
+6. The file is written anew, with its constants inside it and aligned, see `edgekit.flatbuffer`.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +26,12 @@ from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.utils.qsv_utils import min_max_update
+from numpy.typing import NDArray
 
 from edgekit.errors import ConverterError, first_line
 from edgekit.flatbuffer import pack
 from edgekit.quant.base import Job, Kind, Layer
+from edgekit.quant.half import halved
 from edgekit.quant.recipe import Method
 
 _KINDS: dict[str, Kind] = {
@@ -45,6 +50,11 @@ _NAMES = {
 
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _BITS = 8
+_HALF = b"_half"
+_NARROW = frozenset({schema.TensorType.INT8, schema.TensorType.FLOAT16})
+_DEQUANTIZE = "DEQUANTIZE"
+_DEQUANTIZE_HALF_VERSION = 3
+"""First version of the operator that takes half floats; tflite-runtime has had it since 2.2."""
 
 
 def layers(path: Path) -> tuple[Layer, ...]:
@@ -86,8 +96,38 @@ def _is_constant(model: Any, tensor: Any) -> bool:
     return buffer.data is not None or buffer.offset > 1
 
 
+def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The constants of layers."""
+    model = _load(path)
+    tensors = model.subgraphs[0].tensors
+    for operator in model.subgraphs[0].operators:
+        for index in _constants(model, operator):
+            values = _values(path, model, tensors[index])
+            yield tensors[operator.outputs[0]].name.decode(), values
+
+
+def _constants(model: Any, operator: Any) -> list[int]:
+    """The tensor of float constants that a layer multiplies with; none where it multiplies two maps."""
+    if _operator(model, operator) not in _KINDS:
+        return []
+    tensors = model.subgraphs[0].tensors
+    floats = (index for index in operator.inputs[1::-1] if tensors[index].type == schema.TensorType.FLOAT32)
+    return [index for index in floats if _is_constant(model, tensors[index])][:1]
+
+
+def _values(path: Path, model: Any, tensor: Any) -> NDArray[np.float32]:
+    """The numbers of a constant, inside the flatbuffer or behind it."""
+    buffer = model.buffers[tensor.buffer]
+    if buffer.data is None:
+        return np.fromfile(path, np.float32, buffer.size // np.dtype(np.float32).itemsize, offset=buffer.offset)
+    return np.asarray(buffer.data, np.uint8).view(np.float32)
+
+
 def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     """Writes one `.tflite` file."""
+    if job.recipe.half:
+        target.write_bytes(pack(_halves(source, job.chosen)))
+        return (target,)
     try:
         content = source.read_bytes()
         quantizer = Quantizer(content, _recipe(source, job))
@@ -99,6 +139,56 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
         raise ConverterError(f"ai-edge-quantizer returned no model for {source.name}.")
     target.write_bytes(pack(_inlined(bytes(made))))
     return (target,)
+
+
+def _halves(source: Path, chosen: frozenset[str]) -> Any:
+    """The object tree with the weights of layers stored as half floats, each behind an operator that expands it."""
+    model = _inlined(source.read_bytes())
+    graph = model.subgraphs[0]
+    stored = {
+        index
+        for operator in graph.operators
+        for index in _constants(model, operator)
+        if graph.tensors[operator.outputs[0]].name.decode() in chosen
+    }
+    made = [_expanding(model, source, index) for index in sorted(stored)]
+    graph.operators = [*made, *graph.operators]
+    used = {tensor.buffer for subgraph in model.subgraphs for tensor in subgraph.tensors}
+    used |= {entry.buffer for entry in model.metadata or ()}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+    return model
+
+
+def _expanding(model: Any, source: Path, index: int) -> Any:
+    """Gives a constant's numbers to a new tensor, as half floats, and gives the operator that computes it from that."""
+    tensors = model.subgraphs[0].tensors
+    tensor = tensors[index]
+    buffer = schema.BufferT()
+    buffer.data = halved(_values(source, model, tensor)).view(np.uint8)
+    model.buffers.append(buffer)
+    half = schema.TensorT()
+    half.name, half.shape, half.type = tensor.name + _HALF, tensor.shape, schema.TensorType.FLOAT16
+    half.buffer, half.hasRank = len(model.buffers) - 1, tensor.hasRank
+    tensors.append(half)
+    tensor.buffer = 0  # the one without content
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _dequantize_code(model)
+    operator.inputs, operator.outputs = [len(tensors) - 1], [index]
+    return operator
+
+
+def _dequantize_code(model: Any) -> int:
+    """The number of the operator in the file, which has it from now on."""
+    wanted = schema.BuiltinOperator.DEQUANTIZE, _DEQUANTIZE_HALF_VERSION
+    codes = [(code.builtinCode, code.version) for code in model.operatorCodes]
+    if wanted not in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.version = wanted
+        code.deprecatedBuiltinCode = code.builtinCode
+        model.operatorCodes.append(code)
+    return codes.index(wanted) if wanted in codes else len(codes)
 
 
 def _inlined(content: bytes) -> Any:
@@ -145,20 +235,26 @@ def _ranges(content: bytes, quantizer: Any, job: Job) -> Any:
 
 
 def quantized(path: Path) -> frozenset[str]:
-    """The layers whose weights are integers, in the file itself or behind a conversion to float."""
+    """The layers whose weights are integers or half floats, in the file itself or behind a conversion to float."""
     model = _load(path)
     graph = model.subgraphs[0]
-    integers = {index for index, tensor in enumerate(graph.tensors) if tensor.type == schema.TensorType.INT8}
-    integers |= {
+    narrow = {index for index, tensor in enumerate(graph.tensors) if tensor.type in _NARROW}
+    narrow |= {
         operator.outputs[0]
         for operator in graph.operators
-        if _operator(model, operator) == "DEQUANTIZE" and operator.inputs[0] in integers
+        if _operator(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
     }
     return frozenset(
         _float_name(graph.tensors[operator.outputs[0]].name.decode())
         for operator in graph.operators
-        if _operator(model, operator) in _KINDS and operator.inputs[1] in integers
+        if _operator(model, operator) in _KINDS and narrow.intersection(operator.inputs[:2])
     )
+
+
+def _expands_constant(model: Any, operator: Any) -> bool:
+    """Whether an operator makes floats of narrower constants."""
+    tensor = model.subgraphs[0].tensors[operator.inputs[0]]
+    return tensor.type in _NARROW and _is_constant(model, tensor)
 
 
 def _float_name(name: str) -> str:

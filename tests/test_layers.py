@@ -49,16 +49,20 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "cache": frozenset({"files"}),
         "clock": frozenset({"bundle", "cache", "quiet"}),
         "flatbuffer": frozenset(),
+        "process": frozenset(),
+        "mnn_converter": frozenset(),
+        "mnn_tools": frozenset({"process"}),
+        "mnn_file": frozenset(),
         # The stages. None imports another; verify alone runs things, and drives them through the runners.
         "models": frozenset({"inputs", "reference"}),
         "intake": frozenset({"archive", "files", "inputs", "models", "numerics", "user_code", "user_module"}),
         "capture": frozenset({"program"}),
         "passes": frozenset({"kernel_group", "macs", "numerics", "program", "reference"}),
-        "exporters": frozenset({"flatbuffer", "program", "standalone"}),
-        "quant": frozenset({"filegraph", "flatbuffer"}),
+        "exporters": frozenset({"flatbuffer", "mnn_tools", "process", "program", "standalone"}),
+        "quant": frozenset({"filegraph", "flatbuffer", "mnn_file", "mnn_tools"}),
         "litert": frozenset(),
         "runners": frozenset({"archive", "litert", "targets"}),  # targets: what is the same on boards
-        "filegraph": frozenset({"archive", "macs", "program"}),
+        "filegraph": frozenset({"archive", "macs", "mnn_file", "program"}),
         "bench": frozenset({"bundle", "filegraph", "quiet", "records", "reference_file", "runners", "verify"}),
         "evaluation": frozenset({"bundle", "cache", "data", "numerics", "records"}),
         "targets": frozenset({"files"}),
@@ -130,7 +134,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
-        "quant": frozenset({"base", "recipe"}),
+        "quant": frozenset({"base", "half", "recipe"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""

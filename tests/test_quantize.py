@@ -11,7 +11,8 @@ from edgekit.artifact import OperatorPrecision, Parity, TensorSpec
 from edgekit.errors import DataError, MisuseError, ParityError
 from edgekit.models.cards import IMAGENET
 from edgekit.quant import QUANTIZERS
-from edgekit.quantize import FLOOR_DB, Made, Material, check, gather, make, spread
+from edgekit.quant.recipe import RECIPES
+from edgekit.quantize import FLOOR_DB, HALF_FLOOR_DB, Made, Material, check, gather, make, spread
 from edgekit.quantize_file import Wish, quantize_file
 from edgekit.quiet import silenced
 from tests.quant import small
@@ -166,15 +167,45 @@ def operator(precision: Any) -> OperatorPrecision:
     return OperatorPrecision(name="a", module="a", kind="linear", macs=1, precision=precision)
 
 
-def test_the_floor_is_a_floor() -> None:
-    check("a", parity(FLOOR_DB), [operator("int8")])
-    with pytest.raises(ParityError, match=r"4\.9 dB against"):
-        check("a", parity(FLOOR_DB - 0.1), [operator("int8")])
+@pytest.mark.parametrize(
+    ("recipe", "floor", "advice"),
+    [
+        ("static_wi8_ai8", FLOOR_DB, ", or calibrate"),
+        ("dynamic_wi8", FLOOR_DB, "--recipe."),
+        ("fp16", HALF_FLOOR_DB, ""),
+    ],
+)
+def test_the_floor_is_a_floor(recipe: str, floor: float, advice: str) -> None:
+    found = RECIPES[recipe]
+    check("a", parity(floor), [operator(found.precision)], found)
+    with pytest.raises(ParityError, match=rf"{floor - 0.1:.1f} dB against .*{advice}"):
+        check("a", parity(floor - 0.1), [operator(found.precision)], found)
 
 
-def test_a_file_in_which_nothing_was_quantized_is_refused() -> None:
+@pytest.mark.parametrize("recipe", ["wi8_weightonly", "fp16"])
+def test_a_file_in_which_nothing_was_quantized_is_refused(recipe: str) -> None:
     with pytest.raises(ParityError, match=r"every operator in it is float"):
-        check("a", parity(400.0), [operator("fp32")])
+        check("a", parity(400.0), [operator("fp32")], RECIPES[recipe])
+
+
+def test_what_does_not_fit_half_floats_stays_float(source: Path, material: Material, tmp_path: Path) -> None:
+    """The head of the twin is beyond their range; what is left of the network is in half floats all the same."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(source)
+    head = next(node for node in model.graph.node if node.op_type == "Gemm")
+    weight = next(each for each in model.graph.initializer if each.name == head.input[1])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    onnx.save(model, tmp_path / "large.onnx")
+
+    quantizer = QUANTIZERS["onnx"]
+    with silenced():
+        record = make(tmp_path / "large.onnx", tmp_path / "made.onnx", quantizer, RECIPES["fp16"], material).record
+
+    assert [(each.precision, each.reason) for each in record.operators if each.reason] == [("fp32", "range")]
+    assert (record.quantized, record.precision, record.floor_db) == (6, "fp16", HALF_FLOOR_DB)
+    assert record.held_out.snr_db > 60.0
 
 
 # -- a file of the user's own -----------------------------------------------------------------------------------------

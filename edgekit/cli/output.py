@@ -158,8 +158,9 @@ def reasons_table(record: QuantRecord) -> Table:
 
 
 def quantized_text(record: QuantRecord) -> str:
-    """How many operators are int8, by which recipe."""
-    return f"{record.quantized} of {len(record.operators)} layers int8, {record.recipe}"
+    """How many operators are int8 or fp16, by which recipe."""
+    recipe = "" if record.recipe == record.precision else f", {record.recipe}"
+    return f"{record.quantized} of {len(record.operators)} layers {record.precision}{recipe}"
 
 
 def certificate_table(title: str, certificates: tuple[Certificate, ...]) -> Table:

@@ -1,12 +1,13 @@
 """MNN's files, as MNN runs them: once, on zeros, in a session that tells each operator's name, kind, shapes and work.
 
-MNN has no public reader of its files. What passes between operators is not told, so every tensor counts as moved; MNN's
-own changes of layout (`Raster`) are operators like the others. The exporter puts the path of the module before the
-first `/` of an operator's name.
+MNN's own changes of layout (`Raster`) are operators like the others. What passes between operators the session does not
+tell; for those that are in the file the file does, and where an operator of the file only lays a tensor out anew, what
+it gives counts as what it reads. The exporter puts the path of the module before the first `/` of an operator's name.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Any
 import MNN
 
 from edgekit.filegraph.base import FileGraph, FileNode
+from edgekit.mnn_file import LAYOUTS, Operator, operators
 
 _mnn: Any = MNN  # it has no types
 _FLOAT_BYTES = 4
@@ -59,7 +61,30 @@ def read(path: Path) -> FileGraph:
     interpreter = _mnn.Interpreter(str(path))
     session = interpreter.createSession({"backend": "CPU", "numThread": 1, "precision": "high"})
     interpreter.runSessionWithCallBackInfo(session, begin, end)
-    return FileGraph(nodes, sizes)
+    return _wired(nodes, sizes, operators(path.read_bytes()))
+
+
+def _wired(nodes: Mapping[str, FileNode], sizes: Mapping[str, int], everything: Sequence[Operator]) -> FileGraph:
+    """The graph in which what operators of the file read and give are the tensors of the file."""
+    same: dict[int, int] = {}
+    names: dict[str, str] = {}
+    for operator in everything:
+        read = [same.get(tensor, tensor) for tensor in operator.inputs]
+        if operator.type in LAYOUTS and read:
+            same |= dict.fromkeys(operator.outputs, read[0])
+        names |= {f"{operator.name}:{index}": f"tensor {tensor}" for index, tensor in enumerate(read)}
+        names |= {f"{operator.name}={index}": f"tensor {tensor}" for index, tensor in enumerate(operator.outputs)}
+    wired = {
+        node.name: replace(
+            node,
+            operands=tuple(names.get(tensor, tensor) for tensor in node.operands),
+            results=tuple(names.get(tensor, tensor) for tensor in node.results),
+        )
+        for node in nodes.values()
+    }
+    read_sizes = {names.get(tensor, tensor): size for tensor, size in sizes.items()}
+    given_sizes = {names.get(tensor, tensor): sizes[tensor] for node in nodes.values() for tensor in node.results}
+    return FileGraph(wired, read_sizes | given_sizes)
 
 
 def _macs(kind: str, told: float, operands: list[tuple[int, ...]], results: list[tuple[int, ...]]) -> int:

@@ -4,6 +4,8 @@ pnnx keeps no path of a module, so layers have none.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,38 +21,60 @@ _HEADER_LINES = 2
 _FLOAT_BYTES = 4
 _AS_IT_IS = 1
 
-_WEIGHTS = {"Convolution": "6", "ConvolutionDepthWise": "6", "Deconvolution": "6", "DeconvolutionDepthWise": "6"}
+_CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise"})
+_WEIGHTS = {**dict.fromkeys(_CONVOLUTIONS, 6), "InnerProduct": 2}
 """Layer to the parameter that holds the number of its weights."""
 
 _Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ParamLine:
+    """A layer of a `.param` file: `kind name inputs outputs blobs... key=value...`."""
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, str]
+
+    def number(self, key: int, otherwise: int = 0) -> int:
+        """A parameter that is a whole number."""
+        return int(self.parameters.get(str(key), otherwise))
+
+
 def read(path: Path) -> FileGraph:
     """The layers of a `.param` file with its `.bin` beside it."""
-    lines, _, text = path.read_text(encoding="utf-8").rstrip().rpartition(MARK)
-    layers = [_layer(line) for line in lines.splitlines()[_HEADER_LINES:] if line.strip()]
-    shapes = _shapes(path, layers, json.loads(text)["inputs"])
+    _, _, text = path.read_text(encoding="utf-8").rstrip().rpartition(MARK)
+    lines = read_lines(path)
+    shapes = _shapes(path, lines, json.loads(text)["inputs"])
     sizes = {blob: _FLOAT_BYTES * prod(shape) for blob, shape in shapes.items()}
     nodes = {}
-    for kind, name, given, made, parameters in layers:
-        if kind == "Input":
+    for line in lines:
+        if line.kind == "Input":
             continue
-        weights = int(parameters.get(_WEIGHTS.get(kind, "2" if kind == "InnerProduct" else ""), 0))
-        macs = _macs(kind, weights, [shapes[blob] for blob in given], shapes[made[0]])
-        constants = (f"{name}:weight",) if weights else ()
+        weights = line.number(_WEIGHTS[line.kind]) if line.kind in _WEIGHTS else 0
+        macs = _macs(line.kind, weights, [shapes[blob] for blob in line.inputs], shapes[line.outputs[0]])
+        constants = (f"{line.name}:weight",) if weights else ()
         sizes |= dict.fromkeys(constants, _FLOAT_BYTES * weights)
-        nodes[name] = FileNode(name, kind, None, macs, (*given, *constants), tuple(made))
+        nodes[line.name] = FileNode(line.name, line.kind, None, macs, (*line.inputs, *constants), line.outputs)
     return FileGraph(nodes, sizes)
 
 
-def _layer(line: str) -> tuple[str, str, list[str], list[str], dict[str, str]]:
-    """Kind, name, blobs read, blobs given, and parameters: `kind name inputs outputs blobs... key=value...`."""
-    kind, name, inputs, outputs, *rest = line.split()
+def read_lines(path: Path) -> list[ParamLine]:
+    """The layers of a `.param` file that edgekit wrote, in order."""
+    lines, _, _ = path.read_text(encoding="utf-8").rstrip().rpartition(MARK)
+    return [_line(line) for line in lines.splitlines()[_HEADER_LINES:] if line.strip()]
+
+
+def _line(text: str) -> ParamLine:
+    kind, name, inputs, outputs, *rest = text.split()
     first, last = int(inputs), int(inputs) + int(outputs)
-    return kind, name, rest[:first], rest[first:last], dict(each.split("=", 1) for each in rest[last:])
+    parameters = dict(each.split("=", 1) for each in rest[last:])
+    return ParamLine(kind, name, tuple(rest[:first]), tuple(rest[first:last]), parameters)
 
 
-def _shapes(path: Path, layers: list[Any], inputs: list[dict[str, Any]]) -> dict[str, _Shape]:
+def _shapes(path: Path, lines: list[ParamLine], inputs: list[dict[str, Any]]) -> dict[str, _Shape]:
     """Shape of every blob, channels first where there are any."""
     net = _ncnn.Net()
     net.opt.num_threads = 1
@@ -62,9 +86,9 @@ def _shapes(path: Path, layers: list[Any], inputs: list[dict[str, Any]]) -> dict
     for name, image in images.items():
         extractor.input(name, _ncnn.Mat(image))
     shapes = {name: tuple(image.shape) for name, image in images.items()}
-    for kind, _, _, made, _ in layers:
-        if kind != "Input":
-            shapes |= {blob: _shape(extractor.extract(blob, _AS_IT_IS)[1]) for blob in made}
+    for line in lines:
+        if line.kind != "Input":
+            shapes |= {blob: _shape(extractor.extract(blob, _AS_IT_IS)[1]) for blob in line.outputs}
     return shapes
 
 
@@ -77,7 +101,7 @@ def _shape(blob: Any) -> _Shape:
 
 def _macs(kind: str, weights: int, operands: list[_Shape], result: _Shape) -> int:
     """MACs of one layer."""
-    if kind in _WEIGHTS:
+    if kind in _CONVOLUTIONS:
         spatial = operands[0] if kind.startswith("Deconvolution") else result
         return weights * prod(spatial[1:])
     if kind == "InnerProduct":

@@ -93,12 +93,12 @@ def _quantized(entries: Sequence[Entry]) -> Iterator[Block]:
     known = [(entry, record) for entry, record in records if record is not None]
     if not known:
         return
-    headings = ["artifact", "recipe", ">int8 operators", "calibrated on", ">SNR held out", ">required"]
+    headings = ["artifact", "recipe", ">operators", "calibrated on", ">SNR held out", ">required"]
     rows = [
         [
             Cell(entry.label),
             code(record.recipe),
-            Cell(f"{record.quantized} of {len(record.operators)}", float(record.quantized)),
+            Cell(f"{record.quantized} of {len(record.operators)} {record.precision}", float(record.quantized)),
             Cell(f"{record.calibration.data}, {plural(record.calibration.images, 'image')}"),
             decibels(record.held_out.snr_db),
             decibels(record.floor_db),
@@ -108,7 +108,7 @@ def _quantized(entries: Sequence[Entry]) -> Iterator[Block]:
     yield table("Quantized artifacts", headings, rows)
     for entry, record in known:
         yield from (Text(f"{entry.label}: {warning}", "warn") for warning in record.warnings)
-        title = f"Operators of {entry.label} in int8 and float"
+        title = f"Operators of {entry.label} in {record.precision} and float"
         yield Fold(title, (_operators(title, record),))
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from edgekit.errors import ConverterError
 from edgekit.exporters.base import Candidate
-from edgekit.exporters.mnn import CONVERTER, FLOAT32, LEVEL_KEY, LEVELS, OPSET, reason
+from edgekit.exporters.mnn import FLOAT32, LEVEL_KEY, LEVELS, OPSET
 from edgekit.exporters.onnx_graph import to_graph
-from edgekit.exporters.process import Finished, run_script
+from edgekit.mnn_tools import CONVERTER, reason
 from edgekit.network import Network
+from edgekit.process import Finished, run_script
 from edgekit.program import Program
 from edgekit.runners import load
 from edgekit.runners.base import read_description

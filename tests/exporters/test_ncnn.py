@@ -16,8 +16,8 @@ from edgekit.capture import capture
 from edgekit.errors import ConverterError, MisuseError
 from edgekit.exporters.base import Candidate, ExportSpec
 from edgekit.exporters.ncnn import FLOAT32, LAYERS, MARK, SETTINGS, convert, exact, export, last_line, named
-from edgekit.exporters.process import Finished
 from edgekit.network import Network
+from edgekit.process import Finished
 from edgekit.runners import load
 from edgekit.verify import failure, verify_file
 from tests.exporters.one_layer import SHAPE, Function, Net, described, image, lowered, program, snr_db, written

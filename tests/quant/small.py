@@ -57,11 +57,12 @@ def network() -> nn.Module:
 
 
 def write(name: str, folder: Path) -> Path:
-    """The network as a float file, lowered as for int8."""
+    """The network as a float file, lowered as for int8 where there is such a lowering."""
     runtime = EXPORTERS[name].runtime
     probe = (torch.from_numpy(natural(SHAPE)),)
     proven = prove(capture(network(), SHAPE), [probe])
-    for rewrite in LOWERINGS[runtime, "int8"].passes:
+    lowering = LOWERINGS.get((runtime, "int8"), LOWERINGS[runtime, "fp32"])
+    for rewrite in lowering.passes:
         proven, _ = apply(rewrite, proven, [probe], 120.0)
     spec = ExportSpec((TensorSpec(name="input", shape=SHAPE),), (TensorSpec(name="logits", shape=(1, 10)),), METADATA)
     return EXPORTERS[name].load()(proven.program, spec, folder, "net")[0].files[0]

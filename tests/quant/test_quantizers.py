@@ -1,6 +1,7 @@
 """Every quantizer on a small network: what became int8 is read back, the numbers agree, and a wrong scale shows."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,15 +21,20 @@ from edgekit.filegraph import read_graph
 from edgekit.numerics import compare_one
 from edgekit.quant import QUANTIZERS
 from edgekit.quant.base import Feed, Job, Layer
-from edgekit.quant.choose import reasons
+from edgekit.quantize import HALF_FLOOR_DB, choose
 from edgekit.quiet import silenced
 from edgekit.runners import load
 from tests.quant import small
 from tests.sealed import sealed
 
 EVERY = [(name, recipe) for name, quantizer in QUANTIZERS.items() for recipe in quantizer.recipes]
+INT8 = [name for name, quantizer in QUANTIZERS.items() if not quantizer.lacks]
+STATIC = [name for name in INT8 if "static_wi8_ai8" in QUANTIZERS[name].recipes]
 FLOOR_DB = 30.0
 """Every recipe reaches this on the small network, and none does with one scale off by half."""
+
+HALVES_DB = 60.0
+"""What half floats reach on it."""
 
 Make = Callable[[str, str], Path]
 
@@ -47,10 +53,8 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def choice(name: str, recipe: str, path: Path) -> tuple[tuple[Layer, ...], Mapping[str, str]]:
     """The layers of a float file, and why some of them stay float."""
-    quantizer = QUANTIZERS[name]
-    layers = quantizer.load().layers(path)
-    kinds = quantizer.kinds(quantizer.recipe(recipe).method)
-    return layers, reasons(layers, read_graph(quantizer.runtime, path), kinds)
+    found = choose(path, QUANTIZERS[name], QUANTIZERS[name].recipe(recipe))
+    return found.layers, found.why
 
 
 def write(name: str, recipe: str, source: Path, target: Path, feeds: Callable[[], Any] = small.calibrating) -> Path:
@@ -72,7 +76,7 @@ def made(floats: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
     @cache
     def written(name: str, recipe: str) -> Path:
         source = floats(name)
-        return write(name, recipe, source, folder / f"{recipe}{source.suffix}")
+        return write(name, recipe, source, folder / f"{name}-{recipe}{source.suffix}")
 
     return written
 
@@ -86,9 +90,9 @@ def snr_db(name: str, source: Path, target: Path, feeds: Iterable[Feed] = ()) ->
     return compare_one(*outputs).snr_db
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", INT8)
 def test_what_stays_float_is_known_by_its_structure(name: str, floats: Callable[[str], Path]) -> None:
-    layers, why = choice(name, "static_wi8_ai8", floats(name))
+    layers, why = choice(name, "wi8_weightonly", floats(name))
 
     assert Counter(why.values()) == small.FLOAT
     assert Counter(layer.kind for layer in layers if layer.name not in why) == small.INT8
@@ -105,13 +109,13 @@ def test_what_was_chosen_is_int8_in_the_file_and_nothing_else(
     found = QUANTIZERS[name].load().quantized(made(name, recipe))
 
     assert found == {layer.name for layer in layers} - set(why)
-    assert len(found) == (1 if (name, recipe) == ("onnx", "dynamic_wi8") else 3)
+    assert len(found) == {("onnx", "dynamic_wi8"): 1}.get((name, recipe), 7 if recipe == "fp16" else 3)
     assert QUANTIZERS[name].load().quantized(floats(name)) == frozenset()
 
 
 @pytest.mark.parametrize(("name", "recipe"), EVERY)
 def test_the_numbers_agree(name: str, recipe: str, floats: Callable[[str], Path], made: Make) -> None:
-    assert snr_db(name, floats(name), made(name, recipe)) > FLOOR_DB
+    assert snr_db(name, floats(name), made(name, recipe)) > (HALVES_DB if recipe == "fp16" else FLOOR_DB)
 
 
 @pytest.mark.parametrize(("name", "recipe"), EVERY)
@@ -129,7 +133,7 @@ def test_the_same_inputs_give_the_same_bytes(
     first = made(name, recipe)
     again = write(name, recipe, floats(name), tmp_path / first.name)
     assert again.read_bytes() == first.read_bytes()
-    if name == "openvino":
+    if name in ("openvino", "ncnn"):
         assert again.with_suffix(".bin").read_bytes() == first.with_suffix(".bin").read_bytes()
 
 
@@ -180,11 +184,70 @@ def disturb_openvino(path: Path, target: Path) -> Path:
 DISTURB = {"onnx": disturb_onnx, "tflite": disturb_tflite, "openvino": disturb_openvino}
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", STATIC)
 def test_a_wrong_scale_shows(name: str, floats: Callable[[str], Path], made: Make, tmp_path: Path) -> None:
     sound = made(name, "static_wi8_ai8")
     twin = DISTURB[name](sound, tmp_path / f"twin{sound.suffix}")
     assert snr_db(name, floats(name), twin) < FLOOR_DB - 15.0
+
+
+# -- half floats ------------------------------------------------------------------------------------------------------
+
+
+def constants_of(path: Path) -> Path:
+    """The file of two that holds the constants, or the one file."""
+    return path.with_suffix(".bin") if path.suffix in (".xml", ".param") else path
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_half_floats_are_those_of_the_weights_and_take_half_the_room(
+    name: str, floats: Callable[[str], Path], made: Make
+) -> None:
+    content = constants_of(made(name, "fp16")).read_bytes()
+    stored = [values.astype(np.float16).tobytes() for _, values in QUANTIZERS[name].load().weights(floats(name))]
+
+    assert all(half in content for half in stored)
+    saved = constants_of(floats(name)).stat().st_size - len(content)
+    assert sum(map(len, stored)) - saved < 4096  # what each format needs to say what is stored how
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_one_wrong_half_float_shows(name: str, floats: Callable[[str], Path], made: Make, tmp_path: Path) -> None:
+    """The largest weight of the stem with its sign turned round."""
+    sound = made(name, "fp16")
+    _, weights = max(QUANTIZERS[name].load().weights(floats(name)), key=lambda each: each[1].ndim + each[1].size / 1e6)
+    halves = weights.astype(np.float16).ravel()
+    twin = Path(shutil.copy(sound, tmp_path))
+    for other in {constants_of(sound)} - {sound}:
+        shutil.copy(other, tmp_path)
+    content = constants_of(twin).read_bytes()
+    wrong = halves.copy()
+    wrong[np.abs(halves).argmax()] *= -1
+    assert content.count(halves.tobytes()) == 1
+    constants_of(twin).write_bytes(content.replace(halves.tobytes(), wrong.tobytes()))
+
+    assert snr_db(name, floats(name), twin) < HALF_FLOOR_DB
+
+
+def test_a_product_of_two_maps_has_no_weights(floats: Callable[[str], Path]) -> None:
+    """Every layer of the small network has some; its product is with a matrix per channel."""
+    for name in QUANTIZERS:
+        assert choice(name, "fp16", floats(name))[1] == {}
+
+
+def test_onnx_runtime_and_openvino_compute_as_with_floats(
+    floats: Callable[[str], Path], made: Make, tmp_path: Path
+) -> None:
+    kinds = [optimized(path, tmp_path) for path in (floats("onnx"), made("onnx", "fp16"))]
+    assert kinds[0] == kinds[1]
+    kinds = [compiled(path) for path in (floats("openvino"), made("openvino", "fp16"))]
+    assert kinds[0] == kinds[1]
+
+
+def compiled(path: Path) -> Counter[str]:
+    """The operators OpenVINO makes of a file."""
+    model: Any = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model()
+    return Counter(str(each.get_rt_info()["layerType"].value) for each in model.get_ordered_ops())
 
 
 # -- traps ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from edgekit.quant.recipe import BEST, RECIPES, check, parse
     ("name", "method", "activations", "calibrated"),
     [
         ("fp32", "float", "float32", False),
+        ("fp16", "weightonly", "float32", False),
         ("static_wi8_ai8", "static", "int8", True),
         ("mixed_wi8_ai8", "mixed", "int8", True),
         ("dynamic_wi8", "dynamic", "int8", False),
@@ -25,7 +26,7 @@ def test_a_name_decodes(name: str, method: str, activations: str, calibrated: bo
 
 
 def test_these_are_all() -> None:
-    assert set(RECIPES) == {"fp32", "static_wi8_ai8", "mixed_wi8_ai8", "dynamic_wi8", "wi8_weightonly"}
+    assert set(RECIPES) == {"fp32", "fp16", "static_wi8_ai8", "mixed_wi8_ai8", "dynamic_wi8", "wi8_weightonly"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_these_are_all() -> None:
         ("static_wi8_ai16", "'ai16' stands where 'ai8' does."),
         ("dynamic_wi8_ai8", "nothing comes after 'dynamic_wi8'."),
         ("wi8", "after 'wi8' comes 'weightonly', or it comes after one of static, dynamic, mixed."),
+        ("fp16_weightonly", "nothing comes after 'fp16'."),
         ("int4", "it begins with 'int4', and not with static, dynamic, mixed, wi8."),
         ("", "it begins with '', and not with"),
     ],
@@ -59,10 +61,24 @@ def test_the_alias_is_the_first_recipe_of_each_format(quantizer: object) -> None
     from edgekit.quant import Quantizer
 
     assert isinstance(quantizer, Quantizer)
-    assert quantizer.recipe(BEST).name == quantizer.recipes[0]
+    assert quantizer.lacks or quantizer.recipe(BEST).name == quantizer.recipes[0]
     assert set(quantizer.recipes) < set(RECIPES)
 
 
 def test_a_recipe_that_a_format_lacks_is_refused_with_those_it_has() -> None:
     with pytest.raises(MisuseError, match=r"cannot be carried out in openvino, which takes static_wi8_ai8"):
         QUANTIZERS["openvino"].recipe("dynamic_wi8")
+
+
+@pytest.mark.parametrize("name", [BEST, "static_wi8_ai8", "wi8_weightonly"])
+def test_a_format_without_int8_says_why_and_what_it_has(name: str) -> None:
+    quantizer = QUANTIZERS["ncnn"]
+    assert not quantizer.offers(name)
+    with pytest.raises(MisuseError, match=r"ncnn has no int8: its packages come without the tools .* It takes fp16;"):
+        quantizer.recipe(name)
+    assert quantizer.recipe("fp16").half
+
+
+def test_half_floats_are_no_alias_for_int8_and_every_format_has_them() -> None:
+    for quantizer in QUANTIZERS.values():
+        assert quantizer.recipe("fp16").precision == "fp16"

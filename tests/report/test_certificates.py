@@ -72,6 +72,13 @@ def test_a_quantized_artifact_is_never_called_the_same_network(quantized: Path) 
     parity = named["Parity with the original model, where it comes closest to its gate"]
     assert column(parity, "verdict") == ["same network", "as quantized"]
     (row,) = named["Quantized artifacts"].rows
-    assert [cell.text for cell in row] == ["onnx int8", "w8a8", "1 of 2", "digits, 64 images", "31.5 dB", "20.0 dB"]
+    assert [cell.text for cell in row] == [
+        "onnx int8",
+        "w8a8",
+        "1 of 2 int8",
+        "digits, 64 images",
+        "31.5 dB",
+        "20.0 dB",
+    ]
     assert column(named["Operators of onnx int8 in int8 and float"], "why float") == ["–", "grouped"]
     assert "onnx int8: Few images." in msgspec.json.encode(certificates).decode()

@@ -50,6 +50,7 @@ _split, _padding = SplitLayers(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
+_mnn = Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn))
 _for_ncnn = (PartsFirst(), PlainSlice(), PlainOperators())
 _openvino = Lowering((_split, ChannelsFirst("reduced")), (_large_means,))
 _for_tflite = (BlocksLast(), _staged, _row, _broadcast)
@@ -62,7 +63,8 @@ LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
         ("openvino", "int8"): _openvino,
         ("tflite", "fp32"): Lowering((_split,), (*_for_tflite, DividedSigmoid())),
         ("tflite", "int8"): Lowering((_split,), _for_tflite),
-        ("mnn", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, *_for_mnn)),
+        ("mnn", "fp32"): _mnn,
+        ("mnn", "int8"): _mnn,
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
         ("torch", "fp32"): Lowering(kernels=False),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.exporters.process import run, run_script
+from edgekit.process import run, run_script
 
 
 @pytest.mark.parametrize(
