@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from edgekit.dense_layer import DenseLayer
 from edgekit.errors import ConverterError, first_line
+from edgekit.filegraph.base import FileGraph, FileNode
+from edgekit.quant import dense
 from edgekit.quant.base import Feed, Job, Kind, Layer
 
 MODULE_KEY = "edgekit.module"
@@ -52,8 +55,24 @@ def layers(path: Path) -> tuple[Layer, ...]:
         kind = _kind(node, constants)
         if kind is not None:
             known = graph.nodes[_name(node, index)]
-            found.append(Layer(known.name, kind, known.name, known.module, known.macs))
+            found.append(
+                Layer(known.name, kind, known.name, known.module, known.macs, _dense(node, kind, known, graph))
+            )
     return tuple(found)
+
+
+def _dense(node: NodeProto, kind: Kind, known: FileNode, graph: FileGraph) -> DenseLayer | None:
+    """What a dense layer is; None of another one."""
+    if kind not in ("convolution", "linear"):
+        return None
+    shape, weight = (graph.shapes.get(name, ()) for name in node.input[:2])
+    if kind == "linear":
+        return dense.linear(shape, weight[_output_axis(node)])
+    given = {entry.name: list(entry.ints) for entry in node.attribute}
+    sides = (shape[2:], weight[2:])
+    steps = (given.get("strides", [1, 1]), given.get("dilations", [1, 1]))
+    clip = dense.clip_behind(graph, known)
+    return dense.convolution((weight[1], weight[0]), sides, steps, given.get("pads", [0] * 4), clip)
 
 
 def _name(node: NodeProto, index: int) -> str:
@@ -92,11 +111,7 @@ def _by_method(model: ModelProto, job: Job, source: Path) -> ModelProto:
     if job.recipe.method == "weightonly":
         return _weights_only(model, job.chosen)
     kinds = {layer.name: layer.kind for layer in layers(source)}
-    dynamic = {
-        name
-        for name in job.chosen
-        if job.recipe.method == "dynamic" or (job.recipe.method == "mixed" and kinds[name] == "linear")
-    }
+    dynamic = {name for name in job.chosen if job.recipe.method_of(kinds[name]) == "dynamic"}
     if fixed := job.chosen - dynamic:
         model = _static(model, sorted(fixed), job)
     return _dynamic(model, sorted(dynamic)) if dynamic else model

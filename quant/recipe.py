@@ -51,6 +51,10 @@ class Recipe:
         """Whether ranges are measured on images beforehand."""
         return self.method in ("static", "mixed")
 
+    def method_of(self, kind: str) -> Literal["static", "dynamic"]:
+        """How the ranges of a layer of this kind are found."""
+        return "dynamic" if self.method == "dynamic" or (self.method == "mixed" and kind == "linear") else "static"
+
 
 def _all() -> tuple[Recipe, ...]:
     """Every recipe the grammar has."""
