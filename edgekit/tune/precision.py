@@ -33,6 +33,9 @@ from edgekit.tuning.tables import LayerEntry, LayerMethod, Table
 RIGHT_DB = 20.0
 """A test network of three layers in int8 that is further from float64 than this computes something else."""
 
+SCATTER = 0.0005
+"""Counts of one program differ by less than this from one process to the next, as a share."""
+
 
 class WrongLayer(Struct, frozen=True, kw_only=True):
     """A layer that was not measured in int8, or that its runtime does not compute in it, with the reason."""
@@ -112,7 +115,8 @@ def tune_layers(subject: Subject, bench: Bench, seconds: float, note: Callable[[
         written = {key: write_layer(*key, subject, Path(folder) / str(index)) for index, key in enumerate(found)}
         contests = [contest for each in written.values() if not isinstance(each, str) for contest in each]
         answers = measure_in_turn(bench, contests, subject.exporter.runtime, seconds)
-        results = {key: result(key, each, answers) for key, each in written.items()}
+        counted = bench.scene.unit == "instructions"
+        results = {key: result(key, each, answers, counted=counted) for key, each in written.items()}
     for (layer, _), each in results.items():
         if each.disturbance:
             note(f"{layer} was not measured. {each.disturbance}")
@@ -153,7 +157,11 @@ def write_layer(layer: DenseLayer, method: LayerMethod, subject: Subject, folder
 
 
 def result(
-    key: tuple[DenseLayer, LayerMethod], written: tuple[Contest, ...] | str, answers: Iterator[Measured | None]
+    key: tuple[DenseLayer, LayerMethod],
+    written: tuple[Contest, ...] | str,
+    answers: Iterator[Measured | None],
+    *,
+    counted: bool,
 ) -> LayerResult:
     """What the next answers say of a layer."""
     if isinstance(written, str):
@@ -169,7 +177,8 @@ def result(
         return dataclasses.replace(made, reason=f"It does not run: {measured[0].failures[FLOAT]}")
     faults = (fault(contest, each) for contest, each in zip(written, measured, strict=True))
     reason = next((each for each in faults if each), "")
-    return dataclasses.replace(made, entry=layer_entry(*key, measured, wrong=bool(reason)), reason=reason)
+    entry = layer_entry(*key, measured, counted=counted, wrong=bool(reason))
+    return dataclasses.replace(made, entry=entry, reason=reason)
 
 
 def fault(contest: Contest, measured: Measured) -> str | None:
@@ -182,11 +191,13 @@ def fault(contest: Contest, measured: Measured) -> str | None:
     return None
 
 
-def layer_entry(layer: DenseLayer, method: LayerMethod, measured: Sequence[Measured], *, wrong: bool) -> LayerEntry:
+def layer_entry(
+    layer: DenseLayer, method: LayerMethod, measured: Sequence[Measured], *, counted: bool = False, wrong: bool = False
+) -> LayerEntry:
     """What the comparisons between float neighbours, and between int8 ones, say of a layer."""
     exact = typical(measured[0].costs[FLOAT])
     alone, *between = [(exact, exact)] if wrong else [both_costs(each) for each in measured]
-    equal = len(measured[0].fastest) > 1
+    equal = abs(alone[0] - alone[1]) <= SCATTER * exact if counted else len(measured[0].fastest) > 1
     faster = not wrong and not equal and alone[1] < alone[0]
     return LayerEntry(
         layer=layer,

@@ -138,7 +138,9 @@ class PrecisionChooser:
                     return Known(entry, table, f"{what}: {table.describe()}")
         for table in self.rules:
             if (table.runtime, table.architecture) == (self.runtime, architecture):
-                return by_rule(layer.dense, layer.method, table)
+                known = by_rule(layer.dense, layer.method, table)
+                if known is not None:
+                    return known
         return None
 
 
