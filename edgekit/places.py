@@ -26,4 +26,4 @@ def place(board: Board, format_: str) -> Place:
         installed = tool_versions(tuple(support.runtime for support in able))
         packages = {f"{package} {version}" for package, version in installed.items()}
     known = dict.fromkeys(architecture for support in able for architecture in support.architectures)
-    return Place(tuple(known) or board.architectures, board.clusters[0].core, frozenset(packages))
+    return Place(tuple(known) or board.architectures, board.clusters[0].core, frozenset(packages), board.dot_products)

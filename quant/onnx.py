@@ -63,7 +63,7 @@ def layers(path: Path) -> tuple[Layer, ...]:
 def _highest(model: ModelProto) -> dict[str, float]:
     """Name of every operator that clips from 0 on to its upper bound."""
     values = {each.name: each for each in model.graph.initializer if not each.dims}
-    found = {}
+    found: dict[str, float] = {}
     for index, node in enumerate(model.graph.node):
         if node.op_type == "Clip" and len(node.input) == 3 and values.keys() >= {*node.input[1:]}:
             lowest, most = (float(numpy_helper.to_array(values[name])) for name in node.input[1:])

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -17,7 +17,7 @@ from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MisuseError
 from edgekit.runners import RUNNERS, load
-from edgekit.targets.board import HOST, core_name, load_board
+from edgekit.targets.board import DOT_PRODUCTS, HOST, core_name, load_board
 from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Job, Task
 from edgekit.targets.job import Measured as Answered
@@ -47,6 +47,7 @@ class Scene:
     unit: Unit
     emulated: bool
     runtimes: frozenset[str]
+    dot_products: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,8 @@ def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> I
         board = load_board(HOST)
         here = tool_versions(tuple(name for names in DISTRIBUTIONS.values() for name in names))
         core = board.clusters[0].core
-        yield LocalBench(Scene(board.architectures[0], core, threads, "ms", emulated=False, runtimes=known(here)))
+        scene = Scene(board.architectures[0], core, threads, "ms", emulated=False, runtimes=known(here))
+        yield LocalBench(replace(scene, dot_products=board.dot_products))
         return
     with open_device(address, progress) as device:
         facts = device.probe()
@@ -213,7 +215,7 @@ def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> I
         unit: Unit = "instructions" if device.counts else "ms"
         core, runtimes = core_name(facts.processor), known(facts.runtimes)
         scene = Scene(facts.machine, core, threads, unit, emulated=facts.emulated, runtimes=runtimes)
-        yield DeviceBench(scene, device)
+        yield DeviceBench(replace(scene, dot_products=bool(DOT_PRODUCTS & {*facts.features})), device)
 
 
 def known(installed: Iterable[str]) -> frozenset[str]:

@@ -54,9 +54,8 @@ def compare_precisions(
         ArtifactError: The network does not run where it is to be measured.
         EnvironmentProblemError: Something disturbed the measurement.
     """
-    chooser = PrecisionChooser(
-        table.runtime, Place((table.architecture,), table.cpu, frozenset({table.package})), (table,), ()
-    )
+    there = Place((table.architecture,), table.cpu, frozenset({table.package}), table.dot_products)
+    chooser = PrecisionChooser(table.runtime, there, (table,), ())
     verdicts = chooser(subject.choice.places)
     sets = {
         MEASURED: frozenset(name for name, each in verdicts.items() if not each.reason),

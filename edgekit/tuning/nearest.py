@@ -18,11 +18,15 @@ from edgekit.tuning.tables import Entry, Table
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where artifacts will run: its architectures, the CPU, and the runtime's distributions with their versions."""
+    """Where artifacts will run: its architectures, the CPU, and the runtime's distributions with their versions.
+
+    `dot_products` says whether the CPU adds up products of 8-bit integers in one instruction.
+    """
 
     architectures: tuple[str, ...]
     cpu: str
     packages: frozenset[str]
+    dot_products: bool = False
 
 
 @dataclass(frozen=True, slots=True)

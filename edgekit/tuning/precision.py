@@ -2,7 +2,8 @@
 
 The measurement that speaks for a layer is found as for a group of kernels (`edgekit.tuning.nearest`): measured here, on
 a sister device, or the nearest of the rules that come with edgekit. Where nothing near it was measured, its structure
-decides, and it becomes int8.
+decides, and it becomes int8. A CPU that adds up products of 8-bit integers in one instruction says nothing about one
+that does not.
 
 A layer whose ranges are fixed beforehand shares a border with a neighbour of the same precision. So layers are not
 chosen one by one: the cost of a network is
@@ -132,16 +133,21 @@ class PrecisionChooser:
         """The measurement that speaks for a layer; None where there is none near it."""
         if layer.dense is None:
             return None
-        for what, table in in_order(self.runtime, architecture, self.place, self.own):
+        own, rules = (self._alike(tables) for tables in (self.own, self.rules))
+        for what, table in in_order(self.runtime, architecture, self.place, own):
             for entry in table.layers:
                 if (entry.layer, entry.method) == (layer.dense, layer.method):
                     return Known(entry, table, f"{what}: {table.describe()}")
-        for table in self.rules:
+        for table in rules:
             if (table.runtime, table.architecture) == (self.runtime, architecture):
                 known = by_rule(layer.dense, layer.method, table)
                 if known is not None:
                     return known
         return None
+
+    def _alike(self, tables: Sequence[Table]) -> list[Table]:
+        """The tables measured on a CPU that multiplies integers as the one does that artifacts will run on."""
+        return [table for table in tables if table.dot_products == self.place.dot_products]
 
 
 def by_rule(layer: DenseLayer, method: str, table: Table) -> Known | None:

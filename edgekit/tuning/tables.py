@@ -99,6 +99,8 @@ class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
         architecture: As wheels name it.
         emulated: Whether the CPU was emulated, where the cost is executed instructions and says nothing about time.
         measured: The day, as 2026-11-21.
+        dot_products: Whether the CPU adds up products of 8-bit integers in one instruction, which decides what int8 is
+            worth.
     """
 
     schema_version: int
@@ -113,6 +115,7 @@ class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edgekit_version: str
     entries: tuple[Entry, ...]
     layers: tuple[LayerEntry, ...] = ()
+    dot_products: bool = False
 
     @property
     def file_name(self) -> str:

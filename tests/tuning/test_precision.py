@@ -63,6 +63,14 @@ def test_another_runtime_or_architecture_says_nothing(changed: dict[str, Any]) -
     assert chooser(other, rules=(other,))([place("a")])["a"].source == STRUCTURE
 
 
+@pytest.mark.parametrize(("there", "here"), [(True, False), (False, True)])
+def test_a_cpu_with_integer_products_says_nothing_of_one_without(there: bool, here: bool) -> None:
+    at = Place(HERE.architectures, HERE.cpu, HERE.packages, here)
+    other = measured(SLOWER, dot_products=there)
+    assert chooser(other, rules=(other,), at=at)([place("a")])["a"].source == STRUCTURE
+    assert chooser(measured(SLOWER, dot_products=here), at=at)([place("a")])["a"].reason == "slower"
+
+
 def test_a_layer_that_is_quantized_otherwise_was_not_measured() -> None:
     assert chooser(measured(SLOWER))([place("a", method="static")])["a"].source == STRUCTURE
 
