@@ -218,10 +218,18 @@ class OperatorPrecision(Struct, frozen=True, kw_only=True):
         recipe    the recipe leaves operators of this kind alone
         range     its weights are too large for half floats, or so small that these keep too few of their digits
         asked     it was asked to stay float
+        slower    it is measured to be no faster in int8 where the artifact is for
+        wrong     its runtime there computes it wrongly in int8, or not at all
         sensitive with it in int8 the drop in accuracy would not stay inside the budget
         runtime   the quantizer left it, against what was asked
 
-    `alone_db` is the SNR of the outputs with only this operator quantized, where that was measured.
+    Attributes:
+        alone_db: The SNR of the outputs with only this operator quantized, where that was measured.
+        layer: What it is, in the words of `edgekit.dense_layer`; empty of what is no dense layer.
+        source: What decided between int8 and float: where that was measured, or `structure`; empty where it could only
+            be float.
+        saved: What int8 saves of an inference, in `unit`, between float neighbours; negative where it costs, None where
+            that is not known.
     """
 
     name: str
@@ -231,6 +239,10 @@ class OperatorPrecision(Struct, frozen=True, kw_only=True):
     precision: Literal["int8", "fp16", "fp32"]
     reason: str = ""
     alone_db: float | None = None
+    layer: str = ""
+    source: str = ""
+    saved: float | None = None
+    unit: str = ""
 
 
 class Trial(Struct, frozen=True, kw_only=True):

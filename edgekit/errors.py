@@ -6,6 +6,7 @@
     |   |-- WeightsError            2   a checkpoint that is corrupt, carries code, or does not fit the model
     |   |-- ModelError              2   a network that cannot be captured or converted
     |   |-- DataError               2   images or labels that are not there, cannot be read, or do not fit
+    |   |-- NoGainError             2   a network whose layers are all faster in float
     |   `-- BundleError             2   a folder that is no bundle, or one that is damaged
     |-- CheckFailedError            1   the check itself failed: the result is not the same model
     |   |-- ParityError             1   outputs differ by more than float arithmetic explains
@@ -63,6 +64,10 @@ class ModelError(MisuseError):
 
 class DataError(MisuseError):
     """Images or labels that are not there, cannot be read, or do not fit."""
+
+
+class NoGainError(MisuseError):
+    """A network that int8 would make no faster on what it is for."""
 
 
 class BundleError(MisuseError):

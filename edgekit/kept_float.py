@@ -33,6 +33,7 @@ class KeptFloat(Struct, frozen=True, kw_only=True):
         macs_share: Of the work of all operators that could be quantized.
         ms: What it takes in a run; None where nothing was timed, or the runtime does not tell it apart.
         ms_share: Of what all operators of the artifact take.
+        added: What an inference would cost more with it in int8, in `unit`; None where that was not measured.
     """
 
     name: str
@@ -42,6 +43,8 @@ class KeptFloat(Struct, frozen=True, kw_only=True):
     macs_share: float
     ms: float | None = None
     ms_share: float | None = None
+    added: float | None = None
+    unit: str = ""
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -121,4 +124,6 @@ def timed(operator: OperatorPrecision, work: int, rows: Sequence[OperatorRow]) -
         macs_share=operator.macs / work,
         ms=ms,
         ms_share=None if ms is None or not total else ms / total,
+        added=None if operator.saved is None else 0.0 - operator.saved,
+        unit=operator.unit,
     )

@@ -9,7 +9,7 @@ loaded at all.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,7 @@ from edgekit.data.preprocess import golden
 from edgekit.errors import (
     ConverterError,
     MisuseError,
+    NoGainError,
     ParityError,
 )
 from edgekit.evaluation.store import carry_over as carry_evaluations_over
@@ -112,7 +113,8 @@ def export(plan: Plan, command: Sequence[str], cache: StageCache, progress: Prog
             able = [entry for entry in plan.exporters if entry.format in made]
             members += [parts_stage(plan, plan.partition, entry, folder, cache, clock, network) for entry in able]
         if material is not None:
-            members += quantized_artifacts(plan, material, folder, cache, clock, network)
+            rounded, declined = quantized_artifacts(plan, material, folder, cache, clock, network)
+            members = [*(with_note(member, declined) for member in members), *rounded]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             edgekit_version=__version__,
@@ -246,29 +248,37 @@ def gather_images(plan: Plan, clock: Clock) -> "Material | None":
 
 def quantized_artifacts(
     plan: Plan, material: "Material", folder: Path, cache: StageCache, clock: Clock, network: LazyNetwork
-) -> list[Member]:
-    """Every artifact of a plan once more, quantized, or taken from the cache.
+) -> tuple[list[Member], dict[str, str]]:
+    """Every artifact of a plan once more, quantized, or taken from the cache; and by format why there is none.
 
     Raises:
         ConverterError, MisuseError: It cannot be made.
         ParityError: It is not the network any more.
     """
-    members = []
     from edgekit.quant import float_only
 
+    members: list[Member] = []
+    declined: dict[str, str] = {}
     able = {exporter.format for exporter, _, _ in plan.quantizers}
     if floats := [entry.format for entry in plan.exporters if entry.format not in able]:
         clock.progress.note(f"{float_only(floats)}.")
     for exporter, quantizer, recipe in plan.quantizers:
         key = stage_key(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
-            *(plan.request.keep_float, plan.request.max_drop, tool_versions(quantizer.packages)),
+            *(plan.request.keep_float, plan.request.max_drop, plan.request.smallest, tool_versions(quantizer.packages)),
         )
         make = partial(
             quantized_artifact, plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network
         )
         name = f"{exporter.format} {plan.request.recipe}"
-        members.append(recalled(name, key, folder, cache, clock, make))
+        try:
+            members.append(recalled(name, key, folder, cache, clock, make))
+        except NoGainError as error:
+            declined[exporter.format] = str(error)
+            clock.progress.note(f"Left out: {name}. {error}")
+            continue
+        for note in members[-1].artifact.notes[1:]:
+            clock.progress.note(f"{name}: {note}.")
         if plan.partition is not None:
             cut = partial(
                 quantized_in_parts, plan.quantized(), exporter, quantizer, material, members[-1], folder, clock, network
@@ -276,7 +286,15 @@ def quantized_artifacts(
             members.append(
                 recalled(f"{name} parts", stage_key("parts", key, plan.partition), folder, cache, clock, cut)
             )
-    return members
+    return members, declined
+
+
+def with_note(member: Member, notes: Mapping[str, str]) -> Member:
+    """A float artifact with what is to be said about its format."""
+    if member.partition is not None or member.artifact.format not in notes:
+        return member
+    artifact = structs.replace(member.artifact, notes=(*member.artifact.notes, notes[member.artifact.format]))
+    return structs.replace(member, artifact=artifact)
 
 
 def quantized_artifact(
@@ -293,8 +311,10 @@ def quantized_artifact(
 
     Raises:
         ParityError: The float file is not the network, or the quantized one is not any more.
+        NoGainError: No layer is faster in int8 where the artifact is for.
     """
     from edgekit.budget import make_within
+    from edgekit.precision_text import speed_note
     from edgekit.verify import repeatable, verify_file
 
     prepared = network.get()
@@ -303,15 +323,17 @@ def quantized_artifact(
         source, target = (place / exact.artifact.files[0].name for place in (Path(scratch), folder))
         with clock.stage(f"quantize {exporter.format}"):
             request = plan.request
-            made = make_within(source, target, quantizer, recipe, material, request.keep_float, request.max_drop)
+            decide = plan.precision_chooser(exporter)
+            made = make_within(
+                source, target, quantizer, recipe, material, request.keep_float, request.max_drop, decide
+            )
     with clock.stage(f"verify {exporter.format} {plan.request.precision}"):
         cases = repeatable(verify_file(exporter.runtime, target, prepared.reference))
     nonfinite = sum(case.parity.nonfinite for case in cases)
     if nonfinite:
         raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
-    artifact = structs.replace(
-        exact.artifact, files=hash_files(made.files), notes=(f"recipe {recipe.name}", *exact.artifact.notes)
-    )
+    notes = (f"recipe {recipe.name}", *filter(None, [speed_note(made.record)]), *exact.artifact.notes)
+    artifact = structs.replace(exact.artifact, files=hash_files(made.files), notes=notes)
     return structs.replace(exact, artifact=artifact, parity=cases, quantization=made.record)
 
 

@@ -19,17 +19,16 @@ from edgekit.intake.fetch import check_address, check_hash, is_url
 from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.models.shipped import weights_path
+from edgekit.places import DEFAULT_TARGET, place, precisions
 from edgekit.quant import QUANTIZERS, Quantizer, float_only
 from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
 from edgekit.quant.recipe import check as check_recipe
 from edgekit.quant.recipe import parse as parse_recipe
-from edgekit.targets.board import HOST, Board, load_board
+from edgekit.targets.board import load_board
 from edgekit.tuning.choose import Chooser, parse_overrides
-from edgekit.tuning.nearest import Place
+from edgekit.tuning.precision import PrecisionChooser
 from edgekit.tuning.tables import Tuning, own_tables, shipped_tables
 from edgekit.version import __version__
-
-DEFAULT_TARGET = "arm"
 
 PRECISION_KEY = "edgekit.precision"
 """Where an artifact's metadata has its precision."""
@@ -64,6 +63,7 @@ class Request:
     calibration: int = 128
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
+    smallest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +147,17 @@ class Plan:
         keys = {
             entry.format: stage_key(
                 *("artifact", key, entry.format, tool_versions(entry.packages), self.tuning.identity(entry.runtime)),
-                *(place(load_board(self.request.target), entry), self.request.lowering, self.request.max_bytes),
+                *(place(load_board(self.request.target), entry.format), self.request.lowering, self.request.max_bytes),
             )
             for entry in self.exporters
         }
         return replace(self, network_key=key, artifact_keys=keys)
+
+    def precision_chooser(self, exporter: Exporter) -> PrecisionChooser:
+        """What decides between int8 and float in an artifact."""
+        return precisions(
+            *(self.request.target, exporter.runtime, exporter.format, self.tuning), smallest=self.request.smallest
+        )
 
     def parts_key(self, format_: str) -> str:
         """Cache key of a format's artifact in parts, once the plan has its keys."""
@@ -161,23 +167,12 @@ class Plan:
         """What decides the forms of depthwise kernels in an artifact whose constants may take so many bytes."""
         return Chooser(
             runtime=exporter.runtime,
-            place=place(load_board(self.request.target), exporter),
+            place=place(load_board(self.request.target), exporter.format),
             own=self.tuning.own,
             rules=self.tuning.rules,
             overrides=parse_overrides(self.request.lowering),
             max_bytes=max_bytes,
         )
-
-
-def place(board: Board, exporter: Exporter) -> Place:
-    """Where artifacts of a format will run."""
-    able = [support for support in board.runtimes if support.format == exporter.format]
-    packages = {f"{support.runtime} {support.version}" for support in able}
-    if board.name == HOST:
-        installed = tool_versions(tuple(support.runtime for support in able))
-        packages = {f"{package} {version}" for package, version in installed.items()}
-    known = dict.fromkeys(architecture for support in able for architecture in support.architectures)
-    return Place(tuple(known) or board.architectures, board.clusters[0].core, frozenset(packages))
 
 
 def make_plan(request: Request) -> Plan:
@@ -273,8 +268,10 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
         MissingExtraError: A quantizer is not installed.
     """
     if check_recipe(request.recipe) == DEFAULT_RECIPE:
-        if request.data is not None or request.keep_float or request.max_drop is not None:
-            raise MisuseError("--data, --float and --max-drop are for quantizing. Ask with --int8 or --recipe.")
+        if request.data is not None or request.keep_float or request.max_drop is not None or request.smallest:
+            raise MisuseError(
+                "--data, --float, --max-drop and --smallest are for quantizing. Ask with --int8 or --recipe."
+            )
         return
     if request.data is None:
         raise MisuseError(

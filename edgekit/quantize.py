@@ -9,7 +9,7 @@ decision is the same. A file below `FLOOR_DB` is no quantization but a defect, s
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,15 +21,16 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.feed import feed
 from edgekit.data.lint import lint
 from edgekit.data.sources import open_dataset
-from edgekit.errors import DataError, MisuseError, ParityError
+from edgekit.errors import DataError, MisuseError, NoGainError, ParityError
 from edgekit.filegraph import read_graph
 from edgekit.numerics import compare_one, sampled, worst
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
-from edgekit.quant.choose import reasons
+from edgekit.quant.choose import links, reasons
 from edgekit.quant.half import half_reasons
 from edgekit.quant.recipe import Recipe
 from edgekit.runners import load
+from edgekit.tuning.precision import LayerPlace, PrecisionChooser, Verdict
 
 FLOOR_DB = 5.0
 """Lowest SNR of the outputs on images that were not calibrated with.
@@ -162,7 +163,13 @@ class Made:
 
 
 def make(
-    source: Path, target: Path, quantizer: Quantizer, recipe: Recipe, material: Material, keep: Sequence[str] = ()
+    source: Path,
+    target: Path,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    material: Material,
+    keep: Sequence[str] = (),
+    decide: PrecisionChooser | None = None,
 ) -> Made:
     """Quantizes a float file.
 
@@ -173,21 +180,30 @@ def make(
         recipe: How.
         material: Images.
         keep: Patterns of module paths and names of operators that stay float, `stages.0.*`.
+        decide: Chooses by what was measured; None leaves it to structure.
 
     Raises:
         MisuseError: There is nothing to quantize, or a pattern matches nothing.
+        NoGainError: Nothing is faster in int8.
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
-    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep))
+    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep, decide))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The layers of a file, and the reason of each that stays float."""
+    """The layers of a file, and the reason of each that stays float.
+
+    Attributes:
+        places: Those that structure and the user's wish leave to int8, and what stands beside them.
+        verdicts: What was decided of these, by their names.
+    """
 
     layers: tuple[Layer, ...]
     why: Mapping[str, str]
+    places: tuple[LayerPlace, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -195,26 +211,65 @@ class Choice:
         return tuple(layer.name for layer in self.layers if layer.name not in self.why)
 
 
-def choose(source: Path, quantizer: Quantizer, recipe: Recipe, keep: Sequence[str] = ()) -> Choice:
-    """Which layers of a float file to quantize, by structure and by what is asked.
+def choose(
+    source: Path,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    keep: Sequence[str] = (),
+    decide: PrecisionChooser | None = None,
+) -> Choice:
+    """Which layers of a float file to quantize, by structure, by what is asked and by what was measured.
 
     Raises:
         MisuseError: There is none, or a pattern matches none.
+        NoGainError: There is none that is faster in int8.
     """
     module = quantizer.load()
     layers = module.layers(source)
     asked = matching(layers, keep)
+    graph = read_graph(quantizer.runtime, source)
     if recipe.half:
         why = half_reasons(layers, module.weights(source), asked)
     else:
-        why = reasons(layers, read_graph(quantizer.runtime, source), quantizer.kinds(recipe.method), asked)
-    choice = Choice(layers, why)
-    if not choice.chosen:
+        why = reasons(layers, graph, quantizer.kinds(recipe.method), asked)
+    able = [layer for layer in layers if layer.name not in why]
+    if not able:
         raise MisuseError(
             f"There is nothing in {source.name} that recipe {recipe.name} quantizes: of its {len(layers)} layers "
             f"{summary(why)}."
         )
+    beside = links(able, graph)
+    places = tuple(
+        LayerPlace(
+            name=layer.name,
+            dense=layer.dense,
+            method=recipe.method_of(layer.kind),
+            reads=beside[layer.name].reads,
+            float_readers=beside[layer.name].float_readers,
+        )
+        for layer in able
+    )
+    verdicts = decide(places) if decide is not None and not recipe.exact else {}
+    measured = {name: each.reason for name, each in verdicts.items() if each.reason}
+    choice = Choice(layers, {**why, **measured}, places, verdicts)
+    if not choice.chosen:
+        raise NoGainError(no_gain(source.name, verdicts))
     return choice
+
+
+def no_gain(name: str, verdicts: Mapping[str, Verdict]) -> str:
+    """What to say of a network that is faster in float."""
+    sources = "; ".join(dict.fromkeys(rule_of(each.source) for each in verdicts.values()))
+    return (
+        f"Int8 does not pay here: of {len(verdicts)} layers in {name} that could be int8 none is faster in it "
+        f"({sources}), so the float file is the fastest. For a smaller file use --recipe wi8_weightonly, or "
+        "--smallest, which quantizes them all the same."
+    )
+
+
+def rule_of(source: str) -> str:
+    """What decided, without the layer that stood for another one."""
+    return source.partition(", by ")[0]
 
 
 def carry_out(
@@ -236,7 +291,7 @@ def carry_out(
     module = quantizer.load()
     job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
     files = module.quantize(source, job, target)
-    operators = describe(choice.layers, choice.why, module.quantized(target), recipe)
+    operators = describe(choice, module.quantized(target), recipe)
     try:
         held_out = compare(quantizer.runtime, source, target, material)
         check(target.name, held_out, operators, recipe)
@@ -282,21 +337,27 @@ def summary(why: Mapping[str, str]) -> str:
     return ", ".join(f"{number} stay float ({reason})" for reason, number in counts.items()) or "there is none"
 
 
-def describe(
-    layers: Sequence[Layer], why: Mapping[str, str], quantized: frozenset[str], recipe: Recipe
-) -> tuple[OperatorPrecision, ...]:
+def describe(choice: Choice, quantized: frozenset[str], recipe: Recipe) -> tuple[OperatorPrecision, ...]:
     """What became of every layer, by what is in the file."""
-    return tuple(
-        OperatorPrecision(
-            name=layer.name,
-            module=layer.module,
-            kind=layer.kind,
-            macs=layer.macs,
-            precision=recipe.precision if layer.name in quantized else "fp32",
-            reason="" if layer.name in quantized else why.get(layer.name, "runtime"),
+    able = {place.name for place in choice.places}
+    found = []
+    for layer in choice.layers:
+        verdict = choice.verdicts.get(layer.name, Verdict(""))
+        found.append(
+            OperatorPrecision(
+                name=layer.name,
+                module=layer.module,
+                kind=layer.kind,
+                macs=layer.macs,
+                precision=recipe.precision if layer.name in quantized else "fp32",
+                reason="" if layer.name in quantized else choice.why.get(layer.name, "runtime"),
+                layer=str(layer.dense or ""),
+                source=verdict.source if layer.name in able else "",
+                saved=verdict.saved,
+                unit=verdict.unit,
+            )
         )
-        for layer in layers
-    )
+    return tuple(found)
 
 
 def compare(runtime: str, source: Path, target: Path, material: Material) -> Parity:

@@ -12,11 +12,13 @@ from edgekit.budget import make_within
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
 from edgekit.files import output_errors
+from edgekit.places import DEFAULT_TARGET, precisions
 from edgekit.quant import QUANTIZERS, Quantizer
 from edgekit.quant.recipe import DEFAULT_RECIPE
 from edgekit.quantize import gather
 from edgekit.quiet import silenced
 from edgekit.runners import load
+from edgekit.tuning.tables import Tuning, own_tables, shipped_tables
 
 PREPROCESSING_KEY = "edgekit.preprocessing"
 
@@ -30,6 +32,8 @@ class Wish:
     calibration: int
     keep: tuple[str, ...] = ()
     max_drop: float | None = None
+    target: str = DEFAULT_TARGET
+    smallest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
         out: Where to write; by default beside the file, with the recipe before its ending.
 
     Raises:
-        MisuseError: The file, the recipe or the images do not fit.
+        MisuseError: The file, the recipe, the target or the images do not fit.
+        NoGainError: Nothing in the file is faster in int8.
         ArtifactError: Its runtime does not load the file.
         ParityError: The outputs are not the network's any more; nothing is written.
         BudgetError: No mix of precisions keeps the drop in accuracy inside the budget; nothing is written.
@@ -84,11 +89,13 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
     if target.suffix != path.suffix:
         raise MisuseError(f"{target} should end with {path.suffix}, as {path.name} does.")
     inputs, stated = describe(path, quantizer)
+    tuning = Tuning(own_tables(), shipped_tables())
+    decide = precisions(wish.target, quantizer.runtime, quantizer.format, tuning, smallest=wish.smallest)
     material = gather(wish.data, stated or fallback, inputs, wish.calibration)
     with output_errors(target.parent, "choose another place with -o"), tempfile.TemporaryDirectory() as folder:
         with silenced():
             place = Path(folder) / target.name
-            made = make_within(path, place, quantizer, recipe, material, wish.keep, wish.max_drop)
+            made = make_within(path, place, quantizer, recipe, material, wish.keep, wish.max_drop, decide)
         files = tuple(Path(shutil.move(file, target.parent / file.name)) for file in made.files)
     return QuantizedFile(files, made.record, stated is None)
 

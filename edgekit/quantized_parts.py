@@ -23,7 +23,7 @@ from edgekit.partitioned import write_parts
 from edgekit.plan import Plan
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
-from edgekit.quantize import Material, check, compare, describe
+from edgekit.quantize import Choice, Material, check, compare, describe
 from edgekit.runners import load
 from edgekit.runners.base import Runner
 from edgekit.runners.parts import read_description
@@ -67,7 +67,7 @@ def quantize_parts(
             target = folder / source.name
             files, operators = _quantized(source, target, exporter.runtime, quantizer, material, record)
             held_out = compare(exporter.runtime, source, target, material)
-            check(target.name, held_out, operators)
+            check(target.name, held_out, operators, quantizer.recipe(record.recipe))
     with clock.stage(f"verify {exporter.format} {plan.request.precision} parts"):
         cases = repeatable(verify_file(exporter.runtime, target, network.reference))
     if nonfinite := sum(case.parity.nonfinite for case in cases):
@@ -100,7 +100,7 @@ def _quantized(
                 files += module.quantize(exact, Job(recipe, chosen, calibration, whole.calibration.images), written)
             else:
                 files += [Path(shutil.copyfile(source.with_name(name), target.with_name(name))) for name in part.files]
-            operators += describe(layers, why, module.quantized(written))
+            operators += describe(Choice(layers, why), module.quantized(written), recipe)
     shutil.copyfile(source, target)  # which names the files, and they have the same names
     return files, tuple(operators)
 

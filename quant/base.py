@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from edgekit.dense_layer import DenseLayer
 from edgekit.quant.recipe import Recipe
 
 if TYPE_CHECKING:  # the table of quantizers is read where help is printed, which is to load no numpy
@@ -28,6 +29,7 @@ class Layer:
         node: Its name in the file's `FileGraph`.
         module: Path of the torch module it came from; None where the file does not tell.
         macs: Multiply-accumulates of one run.
+        dense: Of a `convolution` or `linear` what it is, where its shapes are known.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Layer:
     node: str
     module: str | None
     macs: int
+    dense: DenseLayer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ error scales whole channels: kept float it is worth 14 to 20 dB of a ParNet's ou
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgekit.filegraph.base import FileGraph, FileNode
 from edgekit.quant.base import Layer
+from edgekit.quant.dense import CLIPPING, adds_constant, only_reader
 
 _FLOAT_BYTES = 4
 
@@ -41,6 +43,53 @@ def reasons(
         elif layer.name in keep:
             found[layer.name] = "asked"
     return MappingProxyType(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What stands right beside a layer, biases and clipping activations left out of account.
+
+    Attributes:
+        reads: Name of the layer that gives the map it reads; None for anything else.
+        float_readers: Whether anything but layers reads the map it gives.
+    """
+
+    reads: str | None
+    float_readers: bool
+
+
+def links(layers: Sequence[Layer], graph: FileGraph) -> Mapping[str, Link]:
+    """What stands beside each of some layers, where it is one of them."""
+    names = {layer.node: layer.name for layer in layers}
+    return {
+        layer.name: Link(_before(graph, graph.nodes[layer.node], names), _meets_others(graph, layer, names))
+        for layer in layers
+    }
+
+
+def _before(graph: FileGraph, node: FileNode, names: Mapping[str, str]) -> str | None:
+    """The name of the layer that gives the map a node reads."""
+    while (giver := graph.producers.get(node.operands[0])) is not None and giver not in names:
+        node = graph.nodes[giver]
+        if not _is_taken_in(graph, node):
+            return None
+    return names.get(giver) if giver is not None else None
+
+
+def _meets_others(graph: FileGraph, layer: Layer, names: Mapping[str, str]) -> bool:
+    """Whether anything but layers reads what a layer gives."""
+    node = graph.nodes[layer.node]
+    while (reader := only_reader(graph, node)) is not None and _is_taken_in(graph, reader):
+        node = reader
+    readers = [name for tensor in node.results for name in graph.consumers.get(tensor, ())]
+    return not readers or any(
+        name not in names or graph.nodes[name].operands[0] not in node.results for name in readers
+    )
+
+
+def _is_taken_in(graph: FileGraph, node: FileNode) -> bool:
+    """Whether a runtime computes an operator as part of the layer before it."""
+    return node.kind in CLIPPING or adds_constant(graph, node)
 
 
 def find_gates(layers: Sequence[Layer], graph: FileGraph) -> frozenset[str]:

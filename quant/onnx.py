@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from edgekit.dense_layer import DenseLayer
 from edgekit.errors import ConverterError, first_line
+from edgekit.filegraph.base import FileGraph
+from edgekit.quant import dense
 from edgekit.quant.base import Feed, Job, Kind, Layer
 from edgekit.quant.half import halved
 
@@ -54,13 +57,38 @@ def layers(path: Path) -> tuple[Layer, ...]:
     graph = read(path)
     model = onnx.load(path)
     constants = {constant.name: len(constant.dims) for constant in model.graph.initializer}
-    found = []
+    found, highest = [], _highest(model)
     for index, node in enumerate(model.graph.node):
         kind = _kind(node, constants)
         if kind is not None:
             known = graph.nodes[_name(node, index)]
-            found.append(Layer(known.name, kind, known.name, known.module, known.macs))
+            layer = _dense(node, kind, graph, dense.clip_behind(graph, known, highest))
+            found.append(Layer(known.name, kind, known.name, known.module, known.macs, layer))
     return tuple(found)
+
+
+def _highest(model: ModelProto) -> dict[str, float]:
+    """Name of every operator that clips from 0 on to its upper bound."""
+    values = {each.name: each for each in model.graph.initializer if not each.dims}
+    found: dict[str, float] = {}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == "Clip" and len(node.input) == 3 and values.keys() >= {*node.input[1:]}:
+            lowest, most = (float(numpy_helper.to_array(values[name])) for name in node.input[1:])
+            found |= {_name(node, index): most} if lowest == 0 else {}
+    return found
+
+
+def _dense(node: NodeProto, kind: Kind, graph: FileGraph, clip: str) -> DenseLayer | None:
+    """What a dense layer is; None of another one."""
+    if kind not in ("convolution", "linear"):
+        return None
+    shape, weight = (graph.shapes.get(name, ()) for name in node.input[:2])
+    if kind == "linear":
+        return dense.linear(shape, weight[_output_axis(node)])
+    given = {entry.name: list(entry.ints) for entry in node.attribute}
+    sides = (shape[2:], weight[2:])
+    steps = (given.get("strides", [1, 1]), given.get("dilations", [1, 1]))
+    return dense.convolution((weight[1], weight[0]), sides, steps, given.get("pads", [0] * 4), clip)
 
 
 def _name(node: NodeProto, index: int) -> str:
@@ -131,11 +159,7 @@ def _by_method(model: ModelProto, job: Job, source: Path) -> ModelProto:
     if job.recipe.method == "weightonly":
         return _weights_only(model, job.chosen)
     kinds = {layer.name: layer.kind for layer in layers(source)}
-    dynamic = {
-        name
-        for name in job.chosen
-        if job.recipe.method == "dynamic" or (job.recipe.method == "mixed" and kinds[name] == "linear")
-    }
+    dynamic = {name for name in job.chosen if job.recipe.method_of(kinds[name]) == "dynamic"}
     if fixed := job.chosen - dynamic:
         model = _static(model, sorted(fixed), job)
     return _dynamic(model, sorted(dynamic)) if dynamic else model

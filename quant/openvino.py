@@ -25,7 +25,10 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from edgekit.dense_layer import DenseLayer
 from edgekit.errors import ConverterError, OutputError, first_line
+from edgekit.filegraph.base import FileGraph
+from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
 
@@ -53,12 +56,33 @@ def layers(path: Path) -> tuple[Layer, ...]:
 
     graph = read(path)
     found = []
-    for operation in _read(path).get_ordered_ops():
+    operations = _read(path).get_ordered_ops()
+    highest = {
+        each.get_friendly_name(): each.get_attributes()["max"]
+        for each in operations
+        if each.get_type_name() == "Clamp" and each.get_attributes()["min"] == 0
+    }
+    for operation in operations:
         kind = _kind(operation)
         if kind is not None:
             node = graph.nodes[operation.get_friendly_name()]
-            found.append(Layer(node.name, kind, node.name, node.module, node.macs))
+            known = _dense(kind, operation, graph, highest)
+            found.append(Layer(node.name, kind, node.name, node.module, node.macs, known))
     return tuple(found)
+
+
+def _dense(kind: Kind, operation: Any, graph: FileGraph, highest: dict[str, float]) -> DenseLayer | None:
+    """What a dense layer is, whose weights are (O, I, H, W) or a matrix; None of another one."""
+    given = operation.get_attributes()
+    shape, weight = (tuple(operation.input(index).get_shape()) for index in (0, 1))
+    if kind == "linear":
+        return None if given["transpose_a"] else dense.linear(shape, weight[0 if given["transpose_b"] else 1])
+    if kind != "convolution":
+        return None
+    clip = dense.clip_behind(graph, graph.nodes[operation.get_friendly_name()], highest)
+    sides, steps = (shape[2:], weight[2:]), (given["strides"], given["dilations"])
+    padding = (*given["pads_begin"], *given["pads_end"])
+    return dense.convolution((weight[1], weight[0]), sides, steps, padding, clip)
 
 
 def _read(path: Path) -> Any:

@@ -68,6 +68,10 @@ class Recipe:
         """Whether arithmetic stays float, whatever the weights are."""
         return self.activations == "float32"
 
+    def method_of(self, kind: str) -> Literal["static", "dynamic"]:
+        """How the ranges of a layer of this kind are found."""
+        return "dynamic" if self.method == "dynamic" or (self.method == "mixed" and kind == "linear") else "static"
+
 
 def _all() -> tuple[Recipe, ...]:
     """Every recipe the grammar has."""

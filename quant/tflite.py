@@ -28,8 +28,11 @@ from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from numpy.typing import NDArray
 
+from edgekit.artifact import Shape
+from edgekit.dense_layer import DenseLayer
 from edgekit.errors import ConverterError, first_line
 from edgekit.flatbuffer import pack
+from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
 from edgekit.quant.recipe import Method
@@ -47,6 +50,8 @@ _NAMES = {
     "linear": qtyping.TFLOperationName.FULLY_CONNECTED,
     "product": qtyping.TFLOperationName.BATCH_MATMUL,
 }
+
+_CLIPS = {schema.ActivationFunctionType.RELU: "relu", schema.ActivationFunctionType.RELU6: "relu6"}
 
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _BITS = 8
@@ -76,8 +81,33 @@ def layers(path: Path) -> tuple[Layer, ...]:
             kind = "grouped"
         if kind in ("convolution", "linear") and not _is_constant(model, weight):
             kind = "product"
-        found.append(Layer(tensors[operator.outputs[0]].name.decode(), kind, node.name, node.module, node.macs))
+        shape, sides = (graph.shapes[operand] for operand in node.operands[:2])
+        known = _dense(kind, operator, shape, sides)
+        found.append(Layer(tensors[operator.outputs[0]].name.decode(), kind, node.name, node.module, node.macs, known))
     return tuple(found)
+
+
+def _dense(kind: Kind, operator: Any, shape: Shape, weight: Shape) -> DenseLayer | None:
+    """What a dense layer is, whose weights are (O, H, W, I) or (O, I); None of another one."""
+    if kind == "linear":
+        return dense.linear(shape, weight[0])
+    if kind != "convolution":
+        return None
+    given = operator.builtinOptions
+    sides = (shape[1:3], weight[1:3])
+    steps = ((given.strideH, given.strideW), (given.dilationHFactor, given.dilationWFactor))
+    padding = (0, 0, 0, 0) if given.padding == schema.Padding.VALID else _same(sides, steps)
+    clip = _CLIPS.get(given.fusedActivationFunction, "")
+    return dense.convolution((weight[3], weight[0]), sides, steps, padding, clip)
+
+
+def _same(sides: tuple[Shape, Shape], steps: tuple[Shape, Shape]) -> Shape:
+    """The zeros of padding SAME, (top, left, bottom, right): as many as the strides need, the odd one behind."""
+    totals = [
+        max((-(-side // step) - 1) * step + (taps - 1) * dilated + 1 - side, 0)
+        for side, taps, step, dilated in zip(*sides, *steps, strict=True)
+    ]
+    return (*(total // 2 for total in totals), *(total - total // 2 for total in totals))
 
 
 def _load(path: Path) -> Any:

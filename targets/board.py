@@ -21,6 +21,9 @@ from edgekit.errors import MisuseError, UnknownNameError
 HOST = "host"
 """The target that stands for the machine edgekit runs on."""
 
+DOT_PRODUCTS = frozenset({"asimddp", "avx_vnni", "avx512_vnni", "amx_int8"})
+"""Features with which a CPU adds up products of 8-bit integers in one instruction: without one int8 gains little."""
+
 _Positive = Annotated[int, Meta(ge=1)]
 _NotNegative = Annotated[int, Meta(ge=0)]
 _Described = TypeVar("_Described", bound=Struct)
@@ -72,6 +75,11 @@ class Board(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def formats(self) -> tuple[str, ...]:
         """The export formats that some runtime of the board loads, without repetition, in the order of `runtimes`."""
         return tuple(dict.fromkeys(support.format for support in self.runtimes))
+
+    @property
+    def dot_products(self) -> bool:
+        """Whether every core adds up products of 8-bit integers in one instruction."""
+        return bool(DOT_PRODUCTS & {*self.simd})
 
 
 class _HostFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,15 +9,17 @@ import pytest
 from onnx import numpy_helper
 
 from edgekit.artifact import TensorSpec
-from edgekit.budget import fewest, make_within
+from edgekit.budget import fewest, given_back, make_within
 from edgekit.data.feed import feed
 from edgekit.data.sources import open_dataset
 from edgekit.errors import BudgetError, MisuseError
 from edgekit.models.cards import IMAGENET
 from edgekit.quant import QUANTIZERS
-from edgekit.quantize import Made, Material, gather
+from edgekit.quant.base import Layer
+from edgekit.quantize import Choice, Made, Material, gather
 from edgekit.quiet import silenced
 from edgekit.runners import load
+from edgekit.tuning.precision import Verdict
 from tests.quant import small
 
 IMAGE = TensorSpec(name="input", shape=small.SHAPE)
@@ -107,6 +109,28 @@ def test_images_without_labels_count_nothing(source: Path, tmp_path: Path) -> No
     material = gather(str(tmp_path / "plain.npz"), IMAGENET, (IMAGE,), 16)
     with pytest.raises(MisuseError, match=r"no image of --data has a label"):
         made(source, material, tmp_path / "a.onnx", 1.0)
+
+
+def chosen(saved: dict[str, float | None]) -> Choice:
+    layers = tuple(Layer(name, "linear", name, None, 1) for name in saved)
+    return Choice(layers, {}, (), {name: Verdict("", "rules", each, "ms") for name, each in saved.items()})
+
+
+def test_what_costs_most_accuracy_for_what_it_saves_goes_back_first() -> None:
+    alone = {"cheap and harmful": 20.0, "dear and harmful": 20.0, "dear and harmless": 40.0, "cheap and harmless": 39.0}
+    saved = {"cheap and harmful": 0.1, "dear and harmful": 10.0, "dear and harmless": 10.0, "cheap and harmless": 1.0}
+    assert given_back(chosen({**saved}), alone) == [
+        "cheap and harmful",
+        "dear and harmful",
+        "cheap and harmless",
+        "dear and harmless",
+    ]
+
+
+@pytest.mark.parametrize("unknown", [None, 0.0, -1.0])
+def test_where_not_all_gains_are_known_accuracy_alone_counts(unknown: float | None) -> None:
+    alone = {"a": 30.0, "b": 20.0, "c": 10.0}
+    assert given_back(chosen({"a": 0.001, "b": 1.0, "c": unknown}), alone) == ["c", "b", "a"]
 
 
 @pytest.mark.parametrize("most", range(9))

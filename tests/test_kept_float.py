@@ -66,3 +66,10 @@ def test_times_are_found_by_node_and_else_by_module() -> None:
         ("conv_2", 2.0, 0.25),
         ("conv_3", None, None),
     ]
+
+
+def test_what_int8_would_add_is_told_of_what_was_measured() -> None:
+    slower = structs.replace(RECORD.operators[1], reason="slower", saved=-0.25, unit="ms")
+    kept = kept_of("net.int8.onnx", structs.replace(RECORD, operators=(RECORD.operators[0], slower)), ())
+    assert [(each.reason, each.added, each.unit) for each in kept.kept] == [("slower", 0.25, "ms")]
+    assert kept_of("net.int8.onnx", RECORD, ()).kept[0].added is None

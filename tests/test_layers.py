@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LINKED = ("exporters", "quant", "targets")
 FOLDERS = ("edgekit", *LINKED)
 
-WORDS = frozenset({"artifact", "errors", "version"})
+WORDS = frozenset({"artifact", "dense_layer", "errors", "version"})
 """What every module may import: the words stages share, the error tree, the version."""
 
 ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "archive": frozenset(),
         "files": frozenset(),
         "records": frozenset({"files"}),
+        "dense_layer": frozenset(),
         "inputs": frozenset(),
         "kernel_file": frozenset(),
         "kernel_group": frozenset(),
@@ -44,6 +45,7 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "inspection": frozenset({"macs", "program"}),
         "pictures": frozenset({"inspection", "kernel_file", "program"}),
         "tuning": frozenset({"files", "kernel_group"}),
+        "precision_text": frozenset({"tuning"}),
         "bundle": frozenset({"files", "tuning"}),
         "data": frozenset({"user_module", "user_code"}),
         "cache": frozenset({"files"}),
@@ -69,7 +71,8 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "verify": frozenset({"inputs", "numerics", "runners"}),
         "reference_file": frozenset({"numerics", "verify"}),
         # The order: what is decided before a framework loads, the half with torch in it, and the whole.
-        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "quant", "targets", "tuning"}),
+        "places": frozenset({"cache", "targets", "tuning"}),
+        "plan": frozenset({"cache", "exporters", "files", "intake", "models", "places", "quant", "targets", "tuning"}),
         "network": frozenset(
             {
                 *("cache", "capture", "inputs", "intake", "memory", "models", "numerics"),
@@ -77,9 +80,11 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "fused": frozenset({"capture", "inputs", "network", "passes", "standalone", "verify"}),
-        "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners"}),
-        "budget": frozenset({"evaluation", "quant", "quantize", "runners"}),
-        "quantize_file": frozenset({"budget", "cache", "files", "quant", "quantize", "quiet", "runners"}),
+        "quantize": frozenset({"data", "filegraph", "files", "numerics", "quant", "quiet", "runners", "tuning"}),
+        "budget": frozenset({"evaluation", "quant", "quantize", "runners", "tuning"}),
+        "quantize_file": frozenset(
+            {"budget", "cache", "files", "places", "quant", "quantize", "quiet", "runners", "tuning"}
+        ),
         "candidates": frozenset(
             {"bundle", "clock", "exporters", "files", "kernel_group", "network", "plan", "program", "verify"}
         ),
@@ -99,13 +104,13 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
             {
                 *("bench", "budget", "bundle", "cache", "candidates", "clock", "data", "evaluation", "exporters"),
                 *("files", "inspection", "kernel_file", "network", "partitioned", "passes", "pictures", "plan"),
-                *("quant", "quantize", "quantized_parts", "reference_file", "tuning", "verify"),
+                *("precision_text", "quant", "quantize", "quantized_parts", "reference_file", "tuning", "verify"),
             }
         ),
         "tune": frozenset(
             {
-                *("bench", "cache", "capture", "exporters", "kernel_group", "network", "numerics", "passes"),
-                *("plan", "program", "quiet", "reference", "runners", "targets", "tuning"),
+                *("bench", "cache", "capture", "exporters", "kernel_group", "network", "numerics", "passes", "plan"),
+                *("program", "quant", "quantize", "quiet", "reference", "runners", "targets", "tuning", "verify"),
             }
         ),
         "waterfall": frozenset(
@@ -134,7 +139,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
-        "quant": frozenset({"base", "half", "recipe"}),
+        "quant": frozenset({"base", "dense", "half", "recipe"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""

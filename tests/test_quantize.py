@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from edgekit.artifact import OperatorPrecision, Parity, TensorSpec
-from edgekit.errors import DataError, MisuseError, ParityError
+from edgekit.errors import DataError, MisuseError, NoGainError, ParityError
 from edgekit.models.cards import IMAGENET
 from edgekit.quant import QUANTIZERS
 from edgekit.quant.recipe import RECIPES
 from edgekit.quantize import FLOOR_DB, HALF_FLOOR_DB, Made, Material, check, gather, make, spread
 from edgekit.quantize_file import Wish, quantize_file
 from edgekit.quiet import silenced
+from edgekit.tuning.precision import PrecisionChooser
+from edgekit.tuning.tables import LayerEntry
 from tests.quant import small
+from tests.tables import HERE, layer_entry, table
 
 IMAGE = TensorSpec(name="input", shape=small.SHAPE)
 
@@ -206,6 +210,59 @@ def test_what_does_not_fit_half_floats_stays_float(source: Path, material: Mater
     assert [(each.precision, each.reason) for each in record.operators if each.reason] == [("fp32", "range")]
     assert (record.quantized, record.precision, record.floor_db) == (6, "fp16", HALF_FLOOR_DB)
     assert record.held_out.snr_db > 60.0
+
+
+# -- by what was measured ---------------------------------------------------------------------------------------------
+
+POINTWISE, HEAD = "convolution 16>24 at 8x8: 1x1", "linear 24>10"
+
+
+def decided(*rows: LayerEntry, smallest: bool = False) -> PrecisionChooser:
+    return PrecisionChooser("onnxruntime", HERE, (structs.replace(table(), layers=rows),), (), smallest)
+
+
+def static(layer: str, fp32: float, int8: float) -> LayerEntry:
+    return structs.replace(layer_entry(layer, fp32, int8), method="static", between=(fp32, int8))
+
+
+def made_by(decide: PrecisionChooser, source: Path, target: Path, material: Material) -> Made:
+    quantizer = QUANTIZERS["onnx"]
+    with silenced():
+        return make(source, target, quantizer, quantizer.recipe("int8"), material, (), decide)
+
+
+def test_a_row_that_says_slower_keeps_exactly_that_layer_float(
+    source: Path, material: Material, tmp_path: Path
+) -> None:
+    slower = made_by(decided(static(POINTWISE, 2.0, 3.0)), source, tmp_path / "slower.onnx", material)
+    without = made_by(decided(), source, tmp_path / "without.onnx", material)
+
+    (kept,) = [each for each in slower.record.operators if each.reason == "slower"]
+    assert (kept.module, kept.precision, kept.layer, kept.saved, kept.unit) == (
+        "pointwise",
+        "fp32",
+        POINTWISE,
+        -1,
+        "ms",
+    )
+    assert kept.source.startswith("measured here: onnxruntime 1.31.1")
+    records = (slower.record, without.record)
+    in_int8 = [{each.module for each in record.operators if each.precision == "int8"} for record in records]
+    assert in_int8 == [{"stem", "head"}, {"stem", "pointwise", "head"}]
+    assert {each.source for each in without.record.operators} == {"", "structure"}
+    assert QUANTIZERS["onnx"].load().quantized(slower.files[0]) < QUANTIZERS["onnx"].load().quantized(without.files[0])
+
+
+def test_where_nothing_is_faster_in_int8_there_is_no_file(source: Path, material: Material, tmp_path: Path) -> None:
+    stem = "convolution 3>16 at 16x16: 3x3 /2x2 padded 1x1x1x1, relu"
+    rows = (static(stem, 1.0, 2.0), static(POINTWISE, 1.0, 2.0), layer_entry(HEAD, 1.0, 2.0))
+    message = r"Int8 does not pay here: of 3 layers .* none is faster in it \(measured here: .*\), so the float file is"
+    with pytest.raises(NoGainError, match=message):
+        made_by(decided(*rows), source, tmp_path / "a.onnx", material)
+    assert list(tmp_path.iterdir()) == []
+
+    record = made_by(decided(*rows, smallest=True), source, tmp_path / "a.onnx", material).record
+    assert (record.quantized, [each.saved for each in record.operators if each.precision == "int8"]) == (3, [-1.0] * 3)
 
 
 # -- a file of the user's own -----------------------------------------------------------------------------------------

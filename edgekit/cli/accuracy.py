@@ -23,6 +23,7 @@ from edgekit.evaluation.wording import (
     snr_text,
 )
 from edgekit.kept_float import Kept
+from edgekit.tuning.words import cost_text
 
 COLOURS: Mapping[Verdict, str] = {"within": "green", "over": "bold red", "undecided": "yellow"}
 
@@ -144,11 +145,14 @@ def kept_table(found: Kept) -> Table:
 
 def kept_rows(found: Kept) -> Iterator[tuple[str, ...]]:
     """Headings, `>` before those of figures, and a row for each operator that stayed float, as many as are shown."""
-    yield ("operator", "kind", "reason", ">work", *((">ms", ">share") if found.timed else ()))
+    known = any(each.added is not None for each in found.kept)
+    added = (">int8 adds",) if known else ()
+    yield ("operator", "kind", "reason", ">work", *added, *((">ms", ">share") if found.timed else ()))
     for each in found.kept[:SHOWN_OPERATORS]:
         times = ("", "") if each.ms is None else (f"{each.ms:.3f}", f"{each.ms_share or 0:.1%}")
         cells = (each.module or each.name, each.kind, each.reason, f"{each.macs_share:.1%}")
-        yield (*cells, *(times if found.timed else ()))
+        cost = ("" if each.added is None else cost_text(each.added, each.unit),) if known else ()
+        yield (*cells, *cost, *(times if found.timed else ()))
     if (rest := len(found.kept) - SHOWN_OPERATORS) > 0:
         yield (f"({rest} more)",)
 

@@ -196,6 +196,7 @@ def show_bundle(manifest: "Manifest") -> None:
         table,
         weights_text,
     )
+    from edgekit.cli.precision_table import layers_table
     from edgekit.models.cards import text
 
     printer = console()
@@ -226,3 +227,6 @@ def show_bundle(manifest: "Manifest") -> None:
         if member.quantization is not None:
             printer.print()
             printer.print(reasons_table(member.quantization))
+            if (layers := layers_table(member.quantization)) is not None:
+                printer.print()
+                printer.print(layers)

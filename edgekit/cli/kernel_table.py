@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.tuning.words import cost_text
+
 if TYPE_CHECKING:
     from edgekit.tuning.words import CandidateCost, KernelChoice
 
@@ -31,8 +33,3 @@ def way_text(way: "CandidateCost", unit: str) -> str:
     if way.added is not None:
         return cost_text(way.added, unit)
     return f"{way.ratio:.2f} x" if way.ratio is not None else "not measured"
-
-
-def cost_text(cost: float, unit: str) -> str:
-    """Milliseconds, or millions of executed instructions."""
-    return f"{cost:.3f} ms" if unit == "ms" else f"{cost / 1e6:.2f} M instructions"

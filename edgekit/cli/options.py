@@ -207,6 +207,7 @@ class ExportOptions(NetworkOptions):
     calibration: int
     keep_float: tuple[str, ...]
     max_drop: float | None
+    smallest: bool
 
 
 def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,6 +236,7 @@ def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.FloatRange(0.0, 100.0),
             help="Most points of top-1 that may be lost: operators go back to float until it is kept.",
         ),
+        click.option("--smallest", is_flag=True, help="Make int8 also what is no faster in it: the smallest file."),
     )
     for option in reversed(options):
         command = option(command)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from edgekit.cli.options import PATH, json_option, quantizing_options
+from edgekit.cli.options import PATH, complete_targets, json_option, quantizing_options
 
 if TYPE_CHECKING:
     from edgekit.plan import Request
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("what", metavar="BUNDLE|FILE", type=PATH)
 @quantizing_options
+@click.option(
+    "--target", default="arm", show_default=True, shell_complete=complete_targets, help="Kind of board a FILE is for."
+)
 @click.option("-o", "--out", type=PATH, help="Folder of the new bundle, or the new file.")
 @click.option("--no-cache", is_flag=True, help="Of a bundle: compute every stage anew.")
 @json_option
@@ -26,6 +30,8 @@ def quantize(
     calibration: int,
     keep_float: tuple[str, ...],
     max_drop: float | None,
+    smallest: bool,
+    target: str,
     out: Path | None,
     no_cache: bool,
     as_json: bool,
@@ -47,6 +53,7 @@ def quantize(
         raise MisuseError("Quantizing needs images. Give them with --data: a folder, an .npz file, digits or patterns.")
     asked = recipe if recipe != DEFAULT_RECIPE else BEST
     if is_bundle(what):
+        refuse_target(what)
         wanted = replace(
             request_of_bundle(what),
             recipe=asked,
@@ -54,11 +61,27 @@ def quantize(
             calibration=calibration,
             keep_float=keep_float,
             max_drop=max_drop,
+            smallest=smallest,
             out=out or what,
         )
         export_again(wanted, as_json=as_json, no_cache=no_cache)
     else:
-        of_file(what, Wish(data, asked, calibration, keep_float, max_drop), out, as_json=as_json)
+        wish = Wish(data, asked, calibration, keep_float, max_drop, target, smallest)
+        of_file(what, wish, out, as_json=as_json)
+
+
+def refuse_target(folder: Path) -> None:
+    """Refuses a target beside a bundle, which was exported for one.
+
+    Raises:
+        MisuseError: One was given.
+    """
+    from edgekit.errors import MisuseError
+
+    if click.get_current_context().get_parameter_source("target") is ParameterSource.COMMANDLINE:
+        raise MisuseError(
+            f"{folder} is a bundle, which was exported for a target. Leave --target out, or export again."
+        )
 
 
 def request_of_bundle(folder: Path) -> "Request":
@@ -104,9 +127,12 @@ def of_file(path: Path, wish: "Wish", out: Path | None, *, as_json: bool) -> Non
 def show_file(made: "QuantizedFile") -> None:
     """Prints what was written, how it compares, and why operators stay float."""
     from edgekit.cli.output import console, decibels, quantized_text, reasons_table
+    from edgekit.precision_text import speed_note
 
     printer = console()
     printer.print(reasons_table(made.record))
+    if note := speed_note(made.record):
+        printer.print(f"\n{note[:1].upper()}{note[1:]}.", soft_wrap=True)
     held_out = made.record.held_out
     printer.print(
         f"\n{made.files[0]}: {quantized_text(made.record)}; {decibels(held_out.snr_db)} against the float file on "

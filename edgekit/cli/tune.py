@@ -12,6 +12,7 @@ from edgekit.cli.options import (
     NetworkOptions,
     complete_formats,
     complete_models_or_paths,
+    complete_recipes,
     json_option,
     network_options,
 )
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from edgekit.plan import Request
     from edgekit.tune.run import Tuned
 
-OWN_OPTIONS = ("what", "device", "formats", "threads", "budget", "groups_only", "save", "as_json")
+OWN_OPTIONS = ("what", "device", "formats", "recipe", "threads", "budget", "groups_only", "save", "as_json")
 """The options that say how to measure, and not what."""
 
 
@@ -34,6 +35,15 @@ OWN_OPTIONS = ("what", "device", "formats", "threads", "budget", "groups_only", 
     shell_complete=complete_formats,
     help="onnx, openvino or tflite; repeatable. Default: all that the device runs.",
 )
+@click.option(
+    "--recipe",
+    default="fp32",
+    show_default=True,
+    shell_complete=complete_recipes,
+    help="Measure every layer in float against int8 of this recipe instead: int8, static_wi8_ai8, dynamic_wi8 or "
+    "mixed_wi8_ai8.",
+)
+@click.option("--int8", "recipe", flag_value="int8", help="The recipe each runtime is best with.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--budget", type=Duration(), default="5m", show_default=True, help="How long to measure, per format.")
 @click.option("--groups-only", is_flag=True, help="Leave the network as a whole out.")
@@ -44,6 +54,7 @@ def tune(
     what: str,
     device: str,
     formats: tuple[str, ...],
+    recipe: str,
     threads: int,
     budget: float,
     groups_only: bool,
@@ -53,33 +64,47 @@ def tune(
 ) -> None:
     """Measure every way to write the depthwise kernels of a MODEL or BUNDLE, and keep the fastest for exports to come.
 
-    On an emulated device instructions are counted instead of time.
+    With --int8 or --recipe each distinct layer is measured in float and in int8 instead, and exports to come quantize
+    what gets faster by it. On an emulated device instructions are counted instead of time.
 
     \b
     edgekit tune parcnetv2_t
+    edgekit tune parcnetv2_t --int8
     edgekit tune parcnetv2_t --device qemu://aarch64 --format tflite
     edgekit tune edgekit-out/parcnetv2_t-224-host --format tflite --budget 2m
     """
     from edgekit.cli.output import StageLines, print_json
+    from edgekit.cli.precision_table import show_precision
     from edgekit.clock import Clock
     from edgekit.errors import MisuseError
     from edgekit.plan import make_plan
+    from edgekit.quant.recipe import DEFAULT_RECIPE
     from edgekit.tune.measure import open_bench
+    from edgekit.tune.precision import TunedPrecision, tune_precision
     from edgekit.tune.run import tune as carry_out
     from edgekit.tuning.tables import keep, merge_into
 
-    asked = requested(what, network)
+    precise, asked = recipe != DEFAULT_RECIPE, requested(what, network)
     with StageLines(shown=not as_json) as lines, open_bench(device, threads, lines.note) as bench:
-        plan = make_plan(replace(asked, formats=chosen_formats(formats, bench.scene.runtimes, device)))
+        able = chosen_formats(formats, bench.scene.runtimes, device)
+        plan = make_plan(replace(asked, formats=quantizable(able, formats, recipe) if precise else able))
         if save is not None and len(plan.exporters) > 1:
             raise MisuseError("--save takes the table of one runtime. Choose it with --format.")
-        results = carry_out(plan, bench, budget, Clock(lines).stage, lines.note, whole=not groups_only)
+        stage, whole = Clock(lines).stage, not groups_only
+        results: list[Tuned | TunedPrecision] = []
+        if precise:
+            results += tune_precision(plan, recipe, bench, budget, stage, lines.note, whole=whole)
+        else:
+            results += carry_out(plan, bench, budget, stage, lines.note, whole=whole)
     places = [merge_into(each.table, save) if save else keep(each.table) for each in results]
     if as_json:
         print_json({"tuned": results, "kept": [str(place) for place in places]})
         return
-    for each, place in zip(results, places, strict=True):
-        show(each, place)
+    for tuned, place in zip(results, places, strict=True):
+        if isinstance(tuned, TunedPrecision):
+            show_precision(tuned, place)
+        else:
+            show(tuned, place)
 
 
 def requested(what: str, network: NetworkOptions) -> "Request":
@@ -122,10 +147,30 @@ def chosen_formats(asked: tuple[str, ...], runtimes: frozenset[str], device: str
     return asked or tuple(tunable)
 
 
+def quantizable(able: tuple[str, ...], asked: tuple[str, ...], recipe: str) -> tuple[str, ...]:
+    """The formats in which a recipe can be carried out.
+
+    Raises:
+        MisuseError: There is none, or one was asked for that cannot.
+    """
+    from edgekit.errors import MisuseError
+    from edgekit.quant import QUANTIZERS
+    from edgekit.quant.recipe import BEST, check
+
+    if check(recipe) == "wi8_weightonly":
+        raise MisuseError("Recipe 'wi8_weightonly' computes in float, so there is nothing to measure against it.")
+    found = tuple(name for name in able if name in QUANTIZERS and recipe in (BEST, *QUANTIZERS[name].recipes))
+    if lacking := [name for name in asked if name not in found]:
+        raise MisuseError(f"{lacking[0]} has no recipe {recipe!r}. Choose from {', '.join(found) or 'other recipes'}.")
+    if not found:
+        raise MisuseError(f"No runtime of the device has recipe {recipe!r}. Choose int8, or another device.")
+    return found
+
+
 def show(tuned: "Tuned", place: Path) -> None:
     """Prints what each form costs, and what the whole network makes of it."""
-    from edgekit.cli.kernel_table import cost_text
     from edgekit.cli.output import console, decibels, mebibytes, table
+    from edgekit.tuning.words import cost_text
 
     printer = console()
     rows = table(f"{tuned.runtime}: {tuned.table.describe()}", "group", ">places", "form", ">adds", "")

@@ -29,10 +29,11 @@ class FileNode:
 
 @dataclass(frozen=True, slots=True)
 class FileGraph:
-    """The nodes of a file by name, in order, and the size of each tensor in bytes."""
+    """The nodes of a file by name, in order, and each tensor's size in bytes; its shape, where the reader tells it."""
 
     nodes: Mapping[str, FileNode]
     sizes: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     producers: Mapping[str, str] = field(init=False, repr=False)
     consumers: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
 

@@ -37,7 +37,7 @@ def read(path: Path) -> FileGraph:
         module = next((entry.value for entry in node.metadata_props if entry.key == MODULE_KEY), None)
         operands = tuple(tensor for tensor in node.input if tensor)
         nodes[name] = FileNode(name, node.op_type, module, macs(node, shapes), operands, tuple(node.output))
-    return FileGraph(nodes, sizes)
+    return FileGraph(nodes, sizes, shapes)
 
 
 def _tensors(graph: GraphProto) -> tuple[_Shapes, dict[str, int]]:

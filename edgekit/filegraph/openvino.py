@@ -14,14 +14,15 @@ _NO_WORK = frozenset({"Parameter", "Constant", "Result"})
 def read(path: Path) -> FileGraph:
     """The graph of an `.xml` file with its `.bin` beside it."""
     model: Any = openvino.Core().read_model(str(path))
-    nodes, sizes = {}, {}
+    nodes, sizes, shapes = {}, {}, {}
     for operation in model.get_ordered_ops():
         for port in operation.outputs():
+            shapes[_tensor(port)] = tuple(port.get_shape())
             sizes[_tensor(port)] = prod(port.get_shape()) * port.get_element_type().size
         if operation.get_type_name() not in _NO_WORK:
             node = _node(operation)
             nodes[node.name] = node
-    return FileGraph(nodes, sizes)
+    return FileGraph(nodes, sizes, shapes)
 
 
 def _node(operation: Any) -> FileNode:

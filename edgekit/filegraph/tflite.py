@@ -34,7 +34,7 @@ def read(path: Path) -> FileGraph:
         nodes[name] = FileNode(
             *(name, kind, module if semicolon else None, work), tuple(map(str, operands)), tuple(map(str, results))
         )
-    return FileGraph(nodes, sizes)
+    return FileGraph(nodes, sizes, {str(index): shape for index, shape in enumerate(shapes)})
 
 
 def macs(kind: str, operator: Any, operands: list[tuple[int, ...]], result: tuple[int, ...]) -> int:

@@ -24,13 +24,13 @@ def refused(contest: Contest, measured: Measured) -> dict[str, str]:
     return {**contest.failures, **measured.failures, **wrong}
 
 
-def why_wrong(expected: NDArray[np.float64], output: NDArray[np.float32]) -> str | None:
+def why_wrong(expected: NDArray[np.float64], output: NDArray[np.float32], least_db: float = RIGHT_DB) -> str | None:
     """What is wrong with an answer, None where it is right."""
     try:
         snr_db = compare_one(expected, output).snr_db
     except ValueError as error:
         return str(error)
-    return f"{snr_db:.1f} dB" if snr_db < RIGHT_DB else None
+    return f"{snr_db:.1f} dB" if snr_db < least_db else None
 
 
 def entry(group: KernelGroup, measured: Measured, refused: Mapping[str, str]) -> Entry | None:

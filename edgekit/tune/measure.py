@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -17,9 +17,10 @@ from edgekit.bench.trust import crowding
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MisuseError
 from edgekit.runners import RUNNERS, load
-from edgekit.targets.board import HOST, core_name, load_board
+from edgekit.targets.board import DOT_PRODUCTS, HOST, core_name, load_board
 from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Job, Task
+from edgekit.targets.job import Measured as Answered
 from edgekit.tune.artifacts import EMPTY, Contest
 from edgekit.tune.race import as_fast, race, still_running
 from edgekit.tuning.tables import Unit
@@ -46,6 +47,7 @@ class Scene:
     unit: Unit
     emulated: bool
     runtimes: frozenset[str]
+    dot_products: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,31 +124,73 @@ class DeviceBench:
     scene: Scene
     device: Device
 
+    @property
+    def counted(self) -> bool:
+        """Whether instructions are counted, which what runs beside them does not change."""
+        return self.scene.unit == "instructions"
+
     def measure(self, contest: Contest, runtime: str, seconds: float) -> Measured:  # noqa: ARG002 - jobs have rounds
-        counted = self.scene.unit == "instructions"
+        (measured,) = self.measure_together([contest], runtime)
+        return measured
+
+    def measure_together(self, contests: Sequence[Contest], runtime: str) -> list[Measured]:
+        """Several contests in one job, which begins the board's programs once.
+
+        Raises:
+            DeviceError: The device was lost.
+        """
         tasks = tuple(
-            Task(key=name, runtime=runtime, files=files, cases=(contest.inputs,))
+            Task(key=f"{index} {name}", runtime=runtime, files=files, cases=(contest.inputs,))
+            for index, contest in enumerate(contests)
             for name, files in contest.files.items()
         )
         job = Job(
             tasks=tasks,
-            measure="instructions" if counted else "latency",
-            repeats=1 if counted else ROUNDS,
+            measure="instructions" if self.counted else "latency",
+            repeats=1 if self.counted else ROUNDS,
             warmup=1,
             threads=self.scene.threads,
         )
         record = self.device.run(job)
-        done = [each for each in record.artifacts if each.failure is None]
-        costs = {each.key: [float(one.instructions) for one in each.counts] or list(each.samples_ms) for each in done}
-        candidates = [name for name in costs if name != EMPTY]
-        return Measured(
-            package=f"{done[0].distribution} {done[0].version}" if done else "",
-            costs=costs,
-            fastest=as_fast(costs, candidates if counted else still_running(costs, candidates)) if candidates else (),
-            outputs={each.key: next(iter(each.outputs[0].values())) for each in done},
-            failures={each.key: each.failure.message for each in record.artifacts if each.failure is not None},
-            disturbance=None if counted else " ".join(record.disturbances) or None,
-        )
+        disturbance = None if self.counted else " ".join(record.disturbances) or None
+        return [
+            measured_of({name: record[f"{index} {name}"] for name in contest.files}, disturbance, counted=self.counted)
+            for index, contest in enumerate(contests)
+        ]
+
+
+def measured_of(found: Mapping[str, Answered], disturbance: str | None, *, counted: bool) -> Measured:
+    """What a device's answers say of the files of one contest."""
+    done = {name: each for name, each in found.items() if each.failure is None}
+    costs = {
+        name: [float(one.instructions) for one in each.counts] or [*each.samples_ms] for name, each in done.items()
+    }
+    candidates = [name for name in costs if name != EMPTY]
+    return Measured(
+        package=next((f"{each.distribution} {each.version}" for each in done.values()), ""),
+        costs=costs,
+        fastest=as_fast(costs, candidates if counted else still_running(costs, candidates)) if candidates else (),
+        outputs={name: next(iter(each.outputs[0].values())) for name, each in done.items()},
+        failures={name: each.failure.message for name, each in found.items() if each.failure is not None},
+        disturbance=disturbance,
+    )
+
+
+def measure_in_turn(
+    bench: Bench, contests: Sequence[Contest], runtime: str, seconds: float
+) -> Iterator[Measured | None]:
+    """Measures one contest after another, each with its share of the time that is left; None where there is none.
+
+    What is counted is counted in one job; there is no time to share.
+    """
+    if isinstance(bench, DeviceBench) and bench.counted:
+        yield from bench.measure_together(contests, runtime)
+        return
+    left = seconds
+    for index, contest in enumerate(contests):
+        started = time.monotonic()
+        yield bench.measure(contest, runtime, left / (len(contests) - index)) if left > 0 else None
+        left -= time.monotonic() - started
 
 
 @contextmanager
@@ -161,7 +205,8 @@ def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> I
         board = load_board(HOST)
         here = tool_versions(tuple(name for names in DISTRIBUTIONS.values() for name in names))
         core = board.clusters[0].core
-        yield LocalBench(Scene(board.architectures[0], core, threads, "ms", emulated=False, runtimes=known(here)))
+        scene = Scene(board.architectures[0], core, threads, "ms", emulated=False, runtimes=known(here))
+        yield LocalBench(replace(scene, dot_products=board.dot_products))
         return
     with open_device(address, progress) as device:
         facts = device.probe()
@@ -170,7 +215,7 @@ def open_bench(address: str, threads: int, progress: Callable[[str], None]) -> I
         unit: Unit = "instructions" if device.counts else "ms"
         core, runtimes = core_name(facts.processor), known(facts.runtimes)
         scene = Scene(facts.machine, core, threads, unit, emulated=facts.emulated, runtimes=runtimes)
-        yield DeviceBench(scene, device)
+        yield DeviceBench(replace(scene, dot_products=bool(DOT_PRODUCTS & {*facts.features})), device)
 
 
 def known(installed: Iterable[str]) -> frozenset[str]:

@@ -210,4 +210,5 @@ def new_table(scene: Scene, runtime: str, package: str, entries: Sequence[Entry]
         measured=datetime.now(UTC).date().isoformat(),
         edgekit_version=__version__,
         entries=tuple(entries),
+        dot_products=scene.dot_products,
     )

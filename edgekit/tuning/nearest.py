@@ -8,7 +8,7 @@ For a group and an architecture the first of these that knows it decides:
    in channels, size and taps, each compared as a ratio; only what clearly saved time there is written otherwise here
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log2, prod
 
@@ -24,11 +24,15 @@ What a few percent decide for one size, decide otherwise for the next.
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where artifacts will run: its architectures, the CPU, and the runtime's distributions with their versions."""
+    """Where artifacts will run: its architectures, the CPU, and the runtime's distributions with their versions.
+
+    `dot_products` says whether the CPU adds up products of 8-bit integers in one instruction.
+    """
 
     architectures: tuple[str, ...]
     cpu: str
     packages: frozenset[str]
+    dot_products: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +67,10 @@ def find(group: KernelGroup, runtime: str, place: Place, own: Sequence[Table], r
 def _find(
     group: KernelGroup, runtime: str, architecture: str, place: Place, own: Sequence[Table], rules: Sequence[Table]
 ) -> Found | None:
-    fitting = [table for table in own if (table.runtime, table.architecture) == (runtime, architecture)]
-    fitting.sort(key=lambda table: table.emulated)  # time on a real device says more than instructions do
-    packages = {package.lower() for package in place.packages}  # a distribution's name has no case: MNN, mnn
-    here = [table for table in fitting if table.cpu == place.cpu and table.package.lower() in packages]
-    for tables, what in ((here, "measured here"), (fitting, "measured on a sister device")):
-        for table in tables:
-            for entry in table.entries:
-                if entry.group == group:
-                    return Found(entry, table, f"{what}: {table.describe()}")
+    for what, table in in_order(runtime, architecture, place, own):
+        for entry in table.entries:
+            if entry.group == group:
+                return Found(entry, table, f"{what}: {table.describe()}")
     for table in rules:
         if (table.runtime, table.architecture) == (runtime, architecture):
             closest = nearest(group, table.entries)
@@ -79,6 +78,16 @@ def _find(
                 same = "" if closest.group == group else f", by {closest.group}"
                 return Found(closest, table, f"rules: {table.describe()}{same}")
     return None
+
+
+def in_order(runtime: str, architecture: str, place: Place, own: Sequence[Table]) -> Iterator[tuple[str, Table]]:
+    """One's own tables for a runtime and architecture, those of the very place first, each with what it is."""
+    fitting = [table for table in own if (table.runtime, table.architecture) == (runtime, architecture)]
+    fitting.sort(key=lambda table: table.emulated)  # time on a real device says more than instructions do
+    packages = {package.lower() for package in place.packages}  # a distribution's name has no case: MNN, mnn
+    here = [table for table in fitting if table.cpu == place.cpu and table.package.lower() in packages]
+    yield from (("measured here", table) for table in here)
+    yield from (("measured on a sister device", table) for table in fitting)
 
 
 def nearest(group: KernelGroup, entries: Iterable[Entry]) -> Entry | None:

@@ -1,4 +1,4 @@
-"""Tables of measured forms: one for each runtime, its version, CPU and number of threads.
+"""Tables of measured forms and precisions: one for each runtime, its version, CPU and number of threads.
 
 Tables that `edgekit tune` measures are kept in the user's data folder; those in `rules/`, beside this module, were
 measured by the same command and come with edgekit.
@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edgekit.dense_layer import DenseLayer
 from edgekit.errors import MisuseError, OutputError
 from edgekit.files import output_errors, whole_file
 from edgekit.kernel_group import KernelGroup
@@ -24,6 +25,8 @@ SCHEMA_VERSION = 1
 ELSEWHERE = "choose another file with --save, or another folder with EDGEKIT_TUNING"
 
 Unit = Literal["ms", "instructions"]
+Precision = Literal["fp32", "int8"]
+LayerMethod = Literal["static", "dynamic"]
 
 
 class FormCost(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,8 +62,36 @@ class Entry(Struct, frozen=True, kw_only=True):
     rounds: int
 
 
-class Table(Struct, frozen=True, kw_only=True):
-    """All groups measured with one runtime in one place.
+class LayerEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dense layer, measured in float and in int8.
+
+    Attributes:
+        method: How int8 has the ranges of its maps: `static`, fixed beforehand, or `dynamic`, found in every run.
+        fp32, int8: Cost of the test network with the layer in that precision, between float neighbours.
+        between: The same two between int8 neighbours; None where the layer shares no border with them.
+        precision: The cheaper one, float where nothing tells them apart.
+        why: What decided: `faster`, `equal` or `slower` in int8; `wrong`, where its runtime does not run it in int8 or
+            computes it wrongly; `whole network`, where the network as a whole was faster otherwise.
+        rounds: How often both were timed.
+    """
+
+    layer: DenseLayer
+    method: LayerMethod
+    fp32: Annotated[float, Meta(gt=0)]
+    int8: Annotated[float, Meta(gt=0)]
+    between: tuple[float, float] | None = None
+    precision: Precision
+    why: Literal["faster", "equal", "slower", "wrong", "whole network"]
+    rounds: int
+
+    @property
+    def saved(self) -> float:
+        """What int8 saves between float neighbours; negative where it costs."""
+        return self.fp32 - self.int8
+
+
+class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All groups and layers measured with one runtime in one place.
 
     Attributes:
         package: Distribution and version of the runtime, such as `onnxruntime 1.31.1`.
@@ -68,6 +99,8 @@ class Table(Struct, frozen=True, kw_only=True):
         architecture: As wheels name it.
         emulated: Whether the CPU was emulated, where the cost is executed instructions and says nothing about time.
         measured: The day, as 2026-11-21.
+        dot_products: Whether the CPU adds up products of 8-bit integers in one instruction, which decides what int8 is
+            worth.
     """
 
     schema_version: int
@@ -81,6 +114,8 @@ class Table(Struct, frozen=True, kw_only=True):
     measured: str
     edgekit_version: str
     entries: tuple[Entry, ...]
+    layers: tuple[LayerEntry, ...] = ()
+    dot_products: bool = False
 
     @property
     def file_name(self) -> str:
@@ -179,12 +214,14 @@ def read_file(path: Path) -> Table:
 
 
 def merged(table: Table, before: Table | None) -> Table:
-    """A table with the groups of an older one that it has not measured again."""
+    """A table with the groups and layers of an older one that it has not measured again."""
     if before is None:
         return table
-    anew = {entry.group for entry in table.entries}
-    kept = (entry for entry in before.entries if entry.group not in anew)
-    return msgspec.structs.replace(table, entries=(*kept, *table.entries))
+    groups = {entry.group for entry in table.entries}
+    layers = {(entry.layer, entry.method) for entry in table.layers}
+    entries = tuple(entry for entry in before.entries if entry.group not in groups)
+    others = tuple(entry for entry in before.layers if (entry.layer, entry.method) not in layers)
+    return msgspec.structs.replace(table, entries=(*entries, *table.entries), layers=(*others, *table.layers))
 
 
 def keep(table: Table) -> Path:
@@ -215,19 +252,22 @@ def merge_into(table: Table, path: Path) -> Path:
 
 
 def write(table: Table, path: Path) -> None:
-    """Writes a table, one line for each group.
+    """Writes a table, one line for each group and each layer.
 
     Raises:
         OutputError: It cannot be written.
     """
     with output_errors(path, ELSEWHERE):
         path.parent.mkdir(parents=True, exist_ok=True)
-    head = msgspec.json.encode(msgspec.structs.replace(table, entries=())).decode().removesuffix("[]}")
-    lines = ",\n".join(lines_of(table.entries))
+    head = msgspec.json.encode(msgspec.structs.replace(table, entries=(), layers=())).decode().removesuffix("[]}")
+    groups = sorted(table.entries, key=lambda entry: str(entry.group))
+    layers = sorted(table.layers, key=lambda entry: (str(entry.layer), entry.method))
+    tail = f',"layers":{lines_of(layers)}' if layers else ""
     with whole_file(path, ELSEWHERE) as partial:
-        partial.write_text(f"{head}[\n{lines}\n]}}\n", encoding="utf-8")
+        partial.write_text(f"{head}{lines_of(groups)}{tail}}}\n", encoding="utf-8")
 
 
-def lines_of(entries: Iterable[Entry]) -> list[str]:
-    """Every entry as JSON, in the order of its group's name."""
-    return [msgspec.json.encode(entry).decode() for entry in sorted(entries, key=lambda entry: str(entry.group))]
+def lines_of(entries: Iterable[Entry | LayerEntry]) -> str:
+    """Entries as a list of JSON, each on a line of its own."""
+    lines = ",\n".join(msgspec.json.encode(entry).decode() for entry in entries)
+    return f"[\n{lines}\n]"

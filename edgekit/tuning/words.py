@@ -6,6 +6,11 @@ RATIO = "ratio"
 """The unit of costs that are known as ratios only."""
 
 
+def cost_text(cost: float, unit: str) -> str:
+    """Milliseconds, or millions of executed instructions."""
+    return f"{cost:.3f} ms" if unit == "ms" else f"{cost / 1e6:.2f} M instructions"
+
+
 class CandidateCost(Struct, frozen=True, kw_only=True):
     """A way to write a group: what it adds to an inference where that is known, and the bytes of its constants."""
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from edgekit.dense_layer import parse
 from edgekit.errors import MisuseError, OutputError
 from edgekit.kernel_group import candidates
 from edgekit.tuning.tables import (
@@ -22,7 +24,7 @@ from edgekit.tuning.tables import (
     shipped_tables,
 )
 from tests.kernels import GROUPS
-from tests.tables import entry, only, table
+from tests.tables import entry, layer_entry, only, table
 
 PAIR, ROW, PLANE = GROUPS["pair and local"], GROUPS["row"], GROUPS["plane"]
 MANY = table(*(entry(group, dict.fromkeys(candidates(group), 1.25), "depthwise") for group in GROUPS.values()))
@@ -44,6 +46,18 @@ def test_a_file_has_a_line_for_each_group_and_the_same_bytes_in_any_order(tmp_pa
     assert merge_into(other, tmp_path / "other.json").read_text() == first
     assert len(first.splitlines()) == len(GROUPS) + 2
     assert len(json.loads(first)["entries"]) == len(GROUPS)
+
+
+def test_layers_are_kept_beside_groups_and_replaced_one_by_one(tuning_folder: Path) -> None:
+    first = replace(MANY, layers=(layer_entry("linear 8>4", 2.0, 1.0), layer_entry("linear 9>4", 2.0, 1.0)))
+    keep(first)
+    keep(replace(table(), layers=(layer_entry("linear 8>4", 2.0, 3.0),)))
+
+    (found,) = own_tables()
+    assert set(found.entries) == set(MANY.entries)
+    assert {str(each.layer): each.why for each in found.layers} == {"linear 8>4": "slower", "linear 9>4": "faster"}
+    (file,) = tuning_folder.iterdir()
+    assert len(file.read_text().splitlines()) == len(GROUPS) + 5
 
 
 def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
@@ -219,9 +233,10 @@ def test_a_place_that_cannot_be_written(inner: str, tmp_path: Path, monkeypatch:
 
 def test_shipped_rules_choose_among_the_ways_there_are() -> None:
     rules = shipped_tables()
-    keys = [(each.runtime, each.architecture) for each in rules]
+    keys = [(each.runtime, each.architecture, bool(each.layers)) for each in rules]
     assert len(set(keys)) == len(keys)
     for each in rules:
+        assert bool(each.entries) != bool(each.layers)
         for measured in each.entries:
             costs = {form.form: form.cost for form in measured.forms}
             assert costs.keys() <= candidates(measured.group).keys()
@@ -238,3 +253,18 @@ def test_the_identity_of_tables_follows_what_can_decide() -> None:
     assert Tuning((mine,), ()).identity("onnxruntime") == Tuning((mine, other), ()).identity("onnxruntime")
     identities = {Tuning(own, ()).identity("onnxruntime") for own in ((), (mine,), (changed,), (mine, changed))}
     assert len(identities) == 4
+
+
+def test_shipped_rules_say_of_layers_what_they_cost() -> None:
+    rules = [each for each in shipped_tables() if each.layers]
+    assert {(each.runtime, each.architecture) for each in rules} >= {("tflite", "armv7l"), ("tflite", "aarch64")}
+    for each in rules:
+        assert (each.unit, each.emulated) == ("instructions", True) or each.architecture == "x86_64"
+        for measured in each.layers:
+            assert parse(str(measured.layer)) == measured.layer
+            if measured.why in ("faster", "slower"):
+                assert (
+                    measured.precision
+                    == ("int8" if measured.saved > 0 else "fp32")
+                    == ("int8" if measured.why == "faster" else "fp32")
+                )
