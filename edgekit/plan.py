@@ -20,7 +20,7 @@ from edgekit.intake.source import Asked, Source
 from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.models.shipped import weights_path
 from edgekit.quant import QUANTIZERS, Quantizer
-from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
+from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Ranges, Recipe
 from edgekit.quant.recipe import check as check_recipe
 from edgekit.targets.board import HOST, Board, load_board
 from edgekit.tuning.choose import Chooser, parse_overrides
@@ -63,6 +63,7 @@ class Request:
     calibration: int = 128
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +271,10 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
         MissingExtraError: A quantizer is not installed.
     """
     if check_recipe(request.recipe) == DEFAULT_RECIPE:
-        if request.data is not None or request.keep_float or request.max_drop is not None:
-            raise MisuseError("--data, --float and --max-drop are for quantizing. Ask with --int8 or --recipe.")
+        if request.data is not None or request.keep_float or request.max_drop is not None or request.ranges:
+            raise MisuseError(
+                "--data, --float, --ranges and --max-drop are for quantizing. Ask with --int8 or --recipe."
+            )
         return
     if request.data is None:
         raise MisuseError(

@@ -27,7 +27,7 @@ from edgekit.numerics import compare_one, sampled, worst
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.choose import reasons
-from edgekit.quant.recipe import Recipe
+from edgekit.quant.recipe import Ranges, Recipe
 from edgekit.runners import load
 
 FLOOR_DB = 5.0
@@ -158,7 +158,13 @@ class Made:
 
 
 def make(
-    source: Path, target: Path, quantizer: Quantizer, recipe: Recipe, material: Material, keep: Sequence[str] = ()
+    source: Path,
+    target: Path,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    material: Material,
+    keep: Sequence[str] = (),
+    ranges: Ranges | None = None,
 ) -> Made:
     """Quantizes a float file.
 
@@ -169,13 +175,14 @@ def make(
         recipe: How.
         material: Images.
         keep: Patterns of module paths and names of operators that stay float, `stages.0.*`.
+        ranges: How the ranges of static activations are chosen; None for what was best in the format.
 
     Raises:
         MisuseError: There is nothing to quantize, or a pattern matches nothing.
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
-    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep))
+    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep), ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,7 @@ def carry_out(
     recipe: Recipe,
     material: Material,
     choice: Choice,
+    ranges: Ranges | None = None,
     *,
     draft: bool = False,
 ) -> Made:
@@ -226,7 +234,8 @@ def carry_out(
         ParityError: The outputs are not the network's any more; the file is removed.
     """
     module = quantizer.load()
-    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
+    ranges = ranges or quantizer.ranges
+    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), ranges, draft=draft)
     files = module.quantize(source, job, target)
     operators = describe(choice.layers, choice.why, module.quantized(target))
     try:
@@ -244,6 +253,7 @@ def carry_out(
         held_out=held_out,
         floor_db=FLOOR_DB,
         warnings=material.warnings,
+        ranges=ranges if recipe.calibrated else None,
     )
     return Made(files, record)
 

@@ -11,7 +11,7 @@ from typing import cast
 
 from edgekit.errors import MisuseError
 from edgekit.quant.base import Quantizing
-from edgekit.quant.recipe import BEST, RECIPES, Method, Recipe, parse
+from edgekit.quant.recipe import BEST, RECIPES, Method, Ranges, Recipe, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Quantizer:
         extra: The edgekit extra that installs them, None when they are always there.
         recipes: Names of those it can carry out, the runtime's best one first.
         dynamic: The kinds of layers for which the runtime has kernels that quantize their input.
+        ranges: How the ends of static ranges are chosen where nothing else is asked.
     """
 
     format: str
@@ -37,6 +38,7 @@ class Quantizer:
     extra: str | None
     recipes: tuple[str, ...]
     dynamic: frozenset[str]
+    ranges: Ranges = "mse"
 
     def load(self) -> Quantizing:
         """Imports the module, and with it the format's framework."""

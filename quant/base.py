@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from edgekit.quant.recipe import Recipe
+from edgekit.quant.recipe import Ranges, Recipe
 
 if TYPE_CHECKING:  # the table of quantizers is read where help is printed, which is to load no numpy
     import numpy as np
@@ -15,6 +15,10 @@ Kind = Literal["convolution", "grouped", "linear", "product"]
 
 Feed: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """The inputs of one run, by name."""
+
+
+Observed: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+"""Tensors of one run, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Job:
         chosen: Names of the layers to quantize; all else stays float.
         calibration: Starts the calibration inputs anew, one run's after another.
         images: How many runs they are.
+        ranges: How the ranges of static activations are chosen.
+        corrected: Whether biases may be corrected.
         draft: Whether the file only ranks layers, so that what takes long and moves all of them alike may be left out.
     """
 
@@ -53,6 +59,8 @@ class Job:
     chosen: frozenset[str]
     calibration: Callable[[], Iterator[Feed]]
     images: int
+    ranges: Ranges = "minmax"
+    corrected: bool = True
     draft: bool = False
 
 

@@ -10,6 +10,7 @@ from edgekit.cli.options import PATH, json_option, quantizing_options
 
 if TYPE_CHECKING:
     from edgekit.plan import Request
+    from edgekit.quant.recipe import Ranges
     from edgekit.quantize_file import QuantizedFile, Wish
 
 
@@ -24,6 +25,7 @@ def quantize(
     recipe: str,
     data: str | None,
     calibration: int,
+    ranges: "Ranges | None",
     keep_float: tuple[str, ...],
     max_drop: float | None,
     out: Path | None,
@@ -54,11 +56,12 @@ def quantize(
             calibration=calibration,
             keep_float=keep_float,
             max_drop=max_drop,
+            ranges=ranges,
             out=out or what,
         )
         export_again(wanted, as_json=as_json, no_cache=no_cache)
     else:
-        of_file(what, Wish(data, asked, calibration, keep_float, max_drop), out, as_json=as_json)
+        of_file(what, Wish(data, asked, calibration, keep_float, max_drop, ranges), out, as_json=as_json)
 
 
 def request_of_bundle(folder: Path) -> "Request":
