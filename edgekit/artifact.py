@@ -273,7 +273,8 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
 
     `recipe` is the full name of what was carried out, where the artifact's precision may be an alias such as `int8`.
     `held_out` compares all outputs of `held_out_images` images at once. `trials` are the mixes of precisions that were
-    tried to keep the drop within `max_drop` points, in their order; the last that is within is this artifact.
+    tried to keep the drop within `max_drop` points, in their order; the last that is within is this artifact. `ranges`
+    says how the ends of the ranges of activations were chosen, None where every run finds them or was not told.
     """
 
     recipe: str
@@ -285,6 +286,7 @@ class QuantRecord(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     max_drop: float | None = None
     trials: tuple[Trial, ...] = ()
+    ranges: str | None = None
 
     @property
     def quantized(self) -> int:

@@ -24,7 +24,7 @@ from edgekit.artifact import OperatorPrecision, Trial
 from edgekit.errors import BudgetError, MisuseError, ParityError
 from edgekit.evaluation.statistics import decide, drop_interval, images_needed, points
 from edgekit.quant import Quantizer
-from edgekit.quant.recipe import Recipe
+from edgekit.quant.recipe import Ranges, Recipe
 from edgekit.quantize import Choice, Made, Material, carry_out, choose
 from edgekit.runners import load
 from edgekit.tuning.precision import PrecisionChooser
@@ -45,6 +45,7 @@ def make_within(
     keep: Sequence[str],
     max_drop: float | None,
     decide: PrecisionChooser | None = None,
+    ranges: Ranges | None = None,
 ) -> Made:
     """Quantizes a float file, as much of it as a budget allows.
 
@@ -57,6 +58,7 @@ def make_within(
         keep: Patterns of what stays float whatever the budget.
         max_drop: Points of top-1 that may be lost; None for no budget.
         decide: Chooses by what was measured; None leaves it to structure.
+        ranges: How the ranges of static activations are chosen; None for what was best in the format.
 
     Raises:
         MisuseError: There is nothing to quantize, or the images have no labels.
@@ -66,8 +68,8 @@ def make_within(
     """
     choice = choose(source, quantizer, recipe, keep, decide)
     if max_drop is None:
-        return carry_out(source, target, quantizer, recipe, material, choice)
-    search = _Search(source, quantizer, recipe, material, max_drop)
+        return carry_out(source, target, quantizer, recipe, material, choice, ranges)
+    search = _Search(source, quantizer, recipe, material, max_drop, ranges)
     first = search.attempt(choice)
     if first.decision == "within":
         return search.finish(choice, target, {})
@@ -114,9 +116,17 @@ def fewest(most: int, enough: Callable[[int], bool]) -> int | None:
 class _Search:
     """What has been tried so far, and the float file's answers to compare with."""
 
-    def __init__(self, source: Path, quantizer: Quantizer, recipe: Recipe, material: Material, max_drop: float) -> None:
+    def __init__(
+        self,
+        source: Path,
+        quantizer: Quantizer,
+        recipe: Recipe,
+        material: Material,
+        max_drop: float,
+        ranges: Ranges | None,
+    ) -> None:
         self._source, self._quantizer, self._recipe = source, quantizer, recipe
-        self._material, self._max_drop = material, max_drop
+        self._material, self._max_drop, self._ranges = material, max_drop, ranges
         self._right = answers(quantizer.runtime, source, material)
         self._trials: list[Trial] = []
         self._discordant = (0, 0)
@@ -177,7 +187,9 @@ class _Search:
         )
 
     def _carry_out(self, choice: Choice, path: Path, *, draft: bool = False) -> Made:
-        return carry_out(self._source, path, self._quantizer, self._recipe, self._material, choice, draft=draft)
+        return carry_out(
+            self._source, path, self._quantizer, self._recipe, self._material, choice, self._ranges, draft=draft
+        )
 
 
 def _with(operator: OperatorPrecision, alone: float | None) -> OperatorPrecision:

@@ -265,7 +265,8 @@ def quantized_artifacts(
     for exporter, quantizer, recipe in plan.quantizers:
         key = stage_key(
             *("quantized", plan.artifact_keys[exporter.format], recipe.name, plan.request.recipe, material.identity),
-            *(plan.request.keep_float, plan.request.max_drop, plan.request.smallest, tool_versions(quantizer.packages)),
+            *(plan.request.keep_float, plan.request.max_drop, plan.request.smallest),
+            *(plan.request.ranges or quantizer.ranges, tool_versions(quantizer.packages)),
         )
         make = partial(
             quantized_artifact, plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network
@@ -323,10 +324,8 @@ def quantized_artifact(
         source, target = (place / exact.artifact.files[0].name for place in (Path(scratch), folder))
         with clock.stage(f"quantize {exporter.format}"):
             request = plan.request
-            decide = plan.precision_chooser(exporter)
-            made = make_within(
-                source, target, quantizer, recipe, material, request.keep_float, request.max_drop, decide
-            )
+            asked = request.keep_float, request.max_drop, plan.precision_chooser(exporter), request.ranges
+            made = make_within(source, target, quantizer, recipe, material, *asked)
     with clock.stage(f"verify {exporter.format} {plan.request.precision}"):
         cases = repeatable(verify_file(exporter.runtime, target, prepared.reference))
     nonfinite = sum(case.parity.nonfinite for case in cases)

@@ -21,7 +21,7 @@ from edgekit.models.cards import check_input, check_kernel_policy, text
 from edgekit.models.shipped import weights_path
 from edgekit.places import DEFAULT_TARGET, place, precisions
 from edgekit.quant import QUANTIZERS, Quantizer, float_only
-from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
+from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Ranges, Recipe
 from edgekit.quant.recipe import check as check_recipe
 from edgekit.quant.recipe import parse as parse_recipe
 from edgekit.targets.board import load_board
@@ -64,6 +64,7 @@ class Request:
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
     smallest: bool = False
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +269,10 @@ def check_quantizing(request: Request, exporters: tuple[Exporter, ...]) -> None:
         MissingExtraError: A quantizer is not installed.
     """
     if check_recipe(request.recipe) == DEFAULT_RECIPE:
-        if request.data is not None or request.keep_float or request.max_drop is not None or request.smallest:
+        wishes = (request.data, request.keep_float, request.max_drop, request.smallest, request.ranges)
+        if any(wish not in (None, (), False) for wish in wishes):
             raise MisuseError(
-                "--data, --float, --max-drop and --smallest are for quantizing. Ask with --int8 or --recipe."
+                "--data, --float, --ranges, --max-drop and --smallest are for quantizing. Ask with --int8 or --recipe."
             )
         return
     if request.data is None:

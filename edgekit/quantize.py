@@ -28,7 +28,7 @@ from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.choose import links, reasons
 from edgekit.quant.half import half_reasons
-from edgekit.quant.recipe import Recipe
+from edgekit.quant.recipe import Ranges, Recipe
 from edgekit.runners import load
 from edgekit.tuning.precision import LayerPlace, PrecisionChooser, Verdict
 
@@ -170,6 +170,7 @@ def make(
     material: Material,
     keep: Sequence[str] = (),
     decide: PrecisionChooser | None = None,
+    ranges: Ranges | None = None,
 ) -> Made:
     """Quantizes a float file.
 
@@ -181,6 +182,7 @@ def make(
         material: Images.
         keep: Patterns of module paths and names of operators that stay float, `stages.0.*`.
         decide: Chooses by what was measured; None leaves it to structure.
+        ranges: How the ranges of static activations are chosen; None for what was best in the format.
 
     Raises:
         MisuseError: There is nothing to quantize, or a pattern matches nothing.
@@ -188,7 +190,8 @@ def make(
         ConverterError: The quantizer failed.
         ParityError: The outputs are not the network's any more; the file is removed.
     """
-    return carry_out(source, target, quantizer, recipe, material, choose(source, quantizer, recipe, keep, decide))
+    choice = choose(source, quantizer, recipe, keep, decide)
+    return carry_out(source, target, quantizer, recipe, material, choice, ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +282,7 @@ def carry_out(
     recipe: Recipe,
     material: Material,
     choice: Choice,
+    ranges: Ranges | None = None,
     *,
     draft: bool = False,
 ) -> Made:
@@ -289,7 +293,8 @@ def carry_out(
         ParityError: The outputs are not the network's any more; the file is removed.
     """
     module = quantizer.load()
-    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), draft)
+    ranges = ranges or quantizer.ranges
+    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), ranges, draft=draft)
     files = module.quantize(source, job, target)
     operators = describe(choice, module.quantized(target), recipe)
     try:
@@ -307,6 +312,7 @@ def carry_out(
         held_out=held_out,
         floor_db=floor_db(recipe),
         warnings=material.warnings,
+        ranges=ranges if recipe.calibrated else None,
     )
     return Made(files, record)
 

@@ -14,7 +14,7 @@ from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
 from edgekit.files import output_errors
 from edgekit.places import DEFAULT_TARGET, precisions
 from edgekit.quant import QUANTIZERS, Quantizer
-from edgekit.quant.recipe import DEFAULT_RECIPE
+from edgekit.quant.recipe import DEFAULT_RECIPE, Ranges
 from edgekit.quantize import gather
 from edgekit.quiet import silenced
 from edgekit.runners import load
@@ -32,6 +32,7 @@ class Wish:
     calibration: int
     keep: tuple[str, ...] = ()
     max_drop: float | None = None
+    ranges: Ranges | None = None
     target: str = DEFAULT_TARGET
     smallest: bool = False
 
@@ -95,7 +96,8 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
     with output_errors(target.parent, "choose another place with -o"), tempfile.TemporaryDirectory() as folder:
         with silenced():
             place = Path(folder) / target.name
-            made = make_within(path, place, quantizer, recipe, material, wish.keep, wish.max_drop, decide)
+            wished = wish.keep, wish.max_drop, decide, wish.ranges
+            made = make_within(path, place, quantizer, recipe, material, *wished)
         files = tuple(Path(shutil.move(file, target.parent / file.name)) for file in made.files)
     return QuantizedFile(files, made.record, stated is None)
 

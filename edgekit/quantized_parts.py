@@ -88,6 +88,7 @@ def _quantized(
     """Writes every part under its name, and the description; gives back all files and what became of the layers."""
     module, recipe, described = quantizer.load(), quantizer.recipe(whole.recipe), read_description(source)
     files, operators = [target], list[OperatorPrecision]()
+    ranges = whole.ranges or quantizer.ranges
     with ExitStack() as opened:
         runners = [opened.enter_context(load(runtime, source.with_name(part.files[0]))) for part in described.parts]
         for number, part in enumerate(described.parts):
@@ -97,7 +98,9 @@ def _quantized(
             chosen = frozenset(layer.name for layer in layers if layer.name not in why)
             calibration = partial(_feeds, material, described, runners, number)
             if chosen:
-                files += module.quantize(exact, Job(recipe, chosen, calibration, whole.calibration.images), written)
+                files += module.quantize(
+                    exact, Job(recipe, chosen, calibration, whole.calibration.images, ranges), written
+                )
             else:
                 files += [Path(shutil.copyfile(source.with_name(name), target.with_name(name))) for name in part.files]
             operators += describe(Choice(layers, why), module.quantized(written), recipe)

@@ -11,7 +11,7 @@ from typing import cast
 
 from edgekit.errors import MisuseError
 from edgekit.quant.base import Quantizing
-from edgekit.quant.recipe import BEST, Method, Recipe, parse
+from edgekit.quant.recipe import BEST, Method, Ranges, Recipe, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Quantizer:
         recipes: Names of those it can carry out, the runtime's best one in int8 first.
         dynamic: The kinds of layers for which the runtime has kernels that quantize their input.
         lacks: Why there is no int8, where there is none.
+        ranges: How the ends of static ranges are chosen where nothing else is asked.
     """
 
     format: str
@@ -39,6 +40,7 @@ class Quantizer:
     recipes: tuple[str, ...]
     dynamic: frozenset[str] = frozenset()
     lacks: str = ""
+    ranges: Ranges = "mse"
 
     def load(self) -> Quantizing:
         """Imports the module, and with it the format's framework."""

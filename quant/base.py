@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from edgekit.dense_layer import DenseLayer
-from edgekit.quant.recipe import Recipe
+from edgekit.quant.recipe import Ranges, Recipe
 
 if TYPE_CHECKING:  # the table of quantizers is read where help is printed, which is to load no numpy
     import numpy as np
@@ -16,6 +16,10 @@ Kind = Literal["convolution", "grouped", "linear", "product"]
 
 Feed: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """The inputs of one run, by name."""
+
+
+Observed: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+"""Tensors of one run, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Job:
         chosen: Names of the layers to quantize; all else stays float.
         calibration: Starts the calibration inputs anew, one run's after another.
         images: How many runs they are.
+        ranges: How the ranges of static activations are chosen.
+        corrected: Whether biases may be corrected.
         draft: Whether the file only ranks layers, so that what takes long and moves all of them alike may be left out.
     """
 
@@ -56,6 +62,8 @@ class Job:
     chosen: frozenset[str]
     calibration: Callable[[], Iterator[Feed]]
     images: int
+    ranges: Ranges = "minmax"
+    corrected: bool = True
     draft: bool = False
 
 

@@ -11,7 +11,8 @@ What has to be so, found by measuring; each has a test:
 4. An activation that only clips is taken into the range of the layer before it, which then has no value to spare for
    what is clipped; left to itself it would be computed between two roundings.
 
-Weights are symmetric with one scale per output channel. A weight-only file is written here: `DequantizeLinear` on
+Weights are symmetric with one scale per output channel, activations have the ranges of `edgekit.quant.ranges`, and a
+second go has corrected biases, see `edgekit.quant.bias`. A weight-only file is written here: `DequantizeLinear` on
 int8 constants, or `Cast` on half floats, which ONNX Runtime folds away when it loads.
 """
 
@@ -25,14 +26,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData, quantize_dynamic
 
 from edgekit.dense_layer import DenseLayer
 from edgekit.errors import ConverterError, first_line
 from edgekit.filegraph.base import FileGraph
 from edgekit.quant import dense
-from edgekit.quant.base import Feed, Job, Kind, Layer
+from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
+from edgekit.quant.onnx_bias import Watched, correct, original, rounded_layers
+from edgekit.quant.ranges import Range, find_ranges
 
 MODULE_KEY = "edgekit.module"
 """Where the exporter keeps the path of the module a node came from."""
@@ -46,8 +49,6 @@ _THROUGH = frozenset({_DEQUANTIZE, _CAST, "Gather", "Identity", "Reshape", "Tran
 _NARROW = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT16})
 _INTEGER = frozenset({"MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm"})
 _CLIPPING = ("Relu", "Clip")
-_SUFFIXES = ("_quant", "_MatMul")
-"""What the quantizers append to the names of nodes that they replace, the last first."""
 
 
 def layers(path: Path) -> tuple[Layer, ...]:
@@ -138,13 +139,11 @@ def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     """Writes one `.onnx` file."""
-    model = onnx.load(source)
-    for index, node in enumerate(model.graph.node):
-        node.name = _name(node, index)
+    model = _named(source)
     described = {entry.key: entry.value for entry in model.metadata_props}
     modules = {node.name: entry.value for node in model.graph.node for entry in node.metadata_props}
     try:
-        made = _by_method(model, job, source)
+        made = _made(source, job)
     except Exception as error:
         raise ConverterError(f"onnxruntime could not quantize {source.name}: {first_line(error)}") from error
     _describe(made, model.graph.name, described, modules)
@@ -152,45 +151,72 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
     return (target,)
 
 
-def _by_method(model: ModelProto, job: Job, source: Path) -> ModelProto:
-    """The model with the chosen layers quantized."""
-    if job.recipe.half:
-        return _halves(model, job.chosen)
-    if job.recipe.method == "weightonly":
-        return _weights_only(model, job.chosen)
+def _named(source: Path) -> ModelProto:
+    """The model of a file, in which every node has a name."""
+    model = onnx.load(source)
+    for index, node in enumerate(model.graph.node):
+        node.name = _name(node, index)
+    return model
+
+
+def _made(source: Path, job: Job) -> ModelProto:
+    """The quantized model of a float file; with its biases corrected by a second go, for which ranges are kept."""
+    fixed, dynamic = _by_kind(source, job)
+    watched = Watched(_named(source), _around(_named(source), fixed))
+    ranges = find_ranges(lambda: watched.runs(job.calibration()), job.ranges) if fixed else {}
+
+    def quantized(model: ModelProto) -> ModelProto:
+        if job.recipe.half:
+            return _halves(model, job.chosen)
+        if job.recipe.method == "weightonly":
+            return _weights_only(model, job.chosen)
+        model = _static(model, fixed, ranges) if fixed else model
+        return _dynamic(model, dynamic) if dynamic else model
+
+    made = quantized(_named(source))
+    if job.draft or not job.corrected:
+        return made
+    model = _named(source)
+    correct(model, rounded_layers(model, made, job.chosen), job.calibration())
+    return quantized(model)
+
+
+def _by_kind(source: Path, job: Job) -> tuple[list[str], list[str]]:
+    """The chosen layers whose ranges are fixed beforehand, and those that find them in every run."""
     kinds = {layer.name: layer.kind for layer in layers(source)}
+    if job.recipe.exact:
+        return [], []
     dynamic = {name for name in job.chosen if job.recipe.method_of(kinds[name]) == "dynamic"}
-    if fixed := job.chosen - dynamic:
-        model = _static(model, sorted(fixed), job)
-    return _dynamic(model, sorted(dynamic)) if dynamic else model
+    return sorted(job.chosen - dynamic), sorted(dynamic)
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """The calibration inputs, one at a time."""
-
-    def __init__(self, feeds: Iterator[Feed]) -> None:
-        self._feeds = feeds
-
-    def get_next(self) -> dict[str, NDArray[np.float32]]:
-        return dict(next(self._feeds, {}))  # empty at the end
+def _around(model: ModelProto, names: list[str]) -> frozenset[str]:
+    """What goes into these layers and what comes out, before and after an activation that only clips."""
+    constants = {constant.name for constant in model.graph.initializer}
+    wanted = {*names, *_clipping_after(model, names)}
+    nodes = [node for node in model.graph.node if node.name in wanted]
+    return frozenset(name for node in nodes for name in (node.input[0], *node.output)) - constants
 
 
-def _static(model: ModelProto, names: list[str], job: Job) -> ModelProto:
-    """Conversions around layers, with ranges measured on the calibration inputs."""
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "static.onnx"
-        quantize_static(
-            model,
-            written,
-            _Reader(job.calibration()),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul", *_CLIPPING],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=[*names, *_clipping_after(model, names)],
-        )
-        return onnx.load(written)
+def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) -> ModelProto:
+    """Conversions around layers, with these ranges."""
+    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    quantizer = QDQQuantizer(
+        onnx.shape_inference.infer_shapes(model),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[*names, *_clipping_after(model, names)],
+        nodes_to_exclude=[],
+        op_types_to_quantize=["Conv", "Gemm", "MatMul", *_CLIPPING],
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    made: ModelProto = quantizer.model.model
+    return made
 
 
 def _clipping_after(model: ModelProto, names: list[str]) -> list[str]:
@@ -283,16 +309,9 @@ def _describe(model: ModelProto, name: str, described: Mapping[str, str], module
     del model.metadata_props[:]
     helper.set_model_props(model, dict(described))
     for node in model.graph.node:
-        module = modules.get(_original(node.name))
+        module = modules.get(original(node.name))
         if module is not None and not node.metadata_props:
             node.metadata_props.add(key=MODULE_KEY, value=module)
-
-
-def _original(name: str) -> str:
-    """The name a node had before the quantizers."""
-    for suffix in _SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name
 
 
 def quantized(path: Path) -> frozenset[str]:
@@ -300,7 +319,7 @@ def quantized(path: Path) -> frozenset[str]:
     graph = onnx.load(path).graph
     constants = _Constants(graph)
     return frozenset(
-        _original(node.name) for node in graph.node if node.op_type in _INTEGER or _is_narrow(node, constants)
+        original(node.name) for node in graph.node if node.op_type in _INTEGER or _is_narrow(node, constants)
     )
 
 

@@ -6,8 +6,8 @@ What has to be so, found by measuring; each has a test:
 2. Biases are corrected layer by layer, with what the layers before have already lost, where that brings the outputs
    closer to float; on some networks it takes them 15 dB away. The fast way, NNCF's default, takes the float network's
    statistics for all layers, and loses points on depthwise networks.
-3. Ranges are the least and the largest value of all calibration images; NNCF takes the mean of each image's, which
-   cuts off half of them.
+3. Ranges are those with the least error over all calibration images, or as asked; NNCF takes the mean of each image's
+   extremes, which cuts off half of them.
 4. NNCF reports to a server when it is imported and used. It is imported without the package that does so.
 
 Activations are asymmetric (the `mixed` preset): what comes out of a GELU has hardly any negative half.
@@ -31,12 +31,16 @@ from edgekit.filegraph.base import FileGraph
 from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
+from edgekit.quant.recipe import Ranges
 
 _KINDS: dict[str, Kind] = {
     "Convolution": "convolution",
     "GroupConvolution": "grouped",
     "MatMul": "linear",
 }
+
+_ESTIMATORS: dict[Ranges, str] = {"minmax": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"}
+"""What NNCF calls them; its percentile is the mean of each image's."""
 
 COMPARED = 16
 """On how many calibration inputs it is decided whether biases are corrected."""
@@ -174,7 +178,7 @@ def _number(model: Any) -> None:
 def _static(model: Any, job: Job) -> Any:
     """Conversions around layers; of both ways to treat biases the one whose outputs come closer to float."""
     made = _with_ranges(model, job, corrected=False)
-    if job.draft:
+    if job.draft or not job.corrected:
         return made
     corrected = _with_ranges(model, job, corrected=True)
     return min((made, corrected), key=lambda each: _error(model, each, job))
@@ -192,7 +196,7 @@ def _with_ranges(model: Any, job: Job, *, corrected: bool) -> Any:
         fast_bias_correction=False,
         ignored_scope=_all_but(nncf, model, job.chosen),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            activations_range_estimator_params=getattr(RangeEstimatorParametersSet, _ESTIMATORS[job.ranges]),
             disable_bias_correction=not corrected,
         ),
     )

@@ -20,11 +20,16 @@ the precision in an artifact's file name, `<model>.<precision>.<extension>`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from edgekit.errors import MisuseError
 
 Method = Literal["float", "static", "dynamic", "mixed", "weightonly"]
+
+Ranges = Literal["minmax", "percentile", "mse"]
+"""How the ends of a static activation's range are chosen, see `edgekit.quant.ranges`."""
+
+RANGES: tuple[Ranges, ...] = get_args(Ranges)
 
 DEFAULT_RECIPE = "fp32"
 HALF = "fp16"

@@ -4,8 +4,8 @@ What has to be so, found by measuring; each has a test:
 
 1. Only the chosen layers are named, and all else stays float: a batched product is refused by the runtime in dynamic
    form, and takes ten times the time of float in static form.
-2. Ranges are the least and the largest value of all calibration images. The quantizer's own habit, a moving average
-   in the order of the images, makes them depend on that order and lets the first image count most.
+2. Ranges are those of `edgekit.quant.ranges`. The quantizer's own habit, a moving average of the extremes in the order
+   of the images, makes them depend on that order and lets the first image count most.
 3. Layers are named together with their operator: to the quantizer the network's output is an operator too, of the name
    of the layer before it, and would be given in integers.
 4. Linear layers have one scale for all their weights in dynamic form: tflite-runtime 2.14, the last one for ARMv7,
@@ -18,14 +18,12 @@ What has to be so, found by measuring; each has a test:
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
-from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.quantizer import Quantizer
-from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from numpy.typing import NDArray
 
 from edgekit.artifact import Shape
@@ -35,7 +33,9 @@ from edgekit.flatbuffer import pack
 from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
+from edgekit.quant.ranges import find_ranges
 from edgekit.quant.recipe import Method
+from edgekit.quant.tflite_bias import Watched, corrected, operator_name, parse, rounded_layers, tensor_name
 
 _KINDS: dict[str, Kind] = {
     "CONV_2D": "convolution",
@@ -53,7 +53,6 @@ _NAMES = {
 
 _CLIPS = {schema.ActivationFunctionType.RELU: "relu", schema.ActivationFunctionType.RELU6: "relu6"}
 
-_OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _BITS = 8
 _HALF = b"_half"
 _NARROW = frozenset({schema.TensorType.INT8, schema.TensorType.FLOAT16})
@@ -67,11 +66,11 @@ def layers(path: Path) -> tuple[Layer, ...]:
     from edgekit.filegraph.tflite import read
 
     graph = read(path)
-    model = _load(path)
+    model = parse(path.read_bytes())
     tensors = model.subgraphs[0].tensors
     found = []
     for index, operator in enumerate(model.subgraphs[0].operators):
-        name = _operator(model, operator)
+        name = operator_name(model, operator)
         if name not in _KINDS:
             continue
         node = graph.nodes[f"{index} {name}"]
@@ -110,17 +109,6 @@ def _same(sides: tuple[Shape, Shape], steps: tuple[Shape, Shape]) -> Shape:
     return (*(total // 2 for total in totals), *(total - total // 2 for total in totals))
 
 
-def _load(path: Path) -> Any:
-    """The flatbuffer's object tree; its types say that all may be absent."""
-    return cast("Any", schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0))
-
-
-def _operator(model: Any, operator: Any) -> str:
-    code = model.operatorCodes[operator.opcodeIndex]
-    name: str = _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    return name
-
-
 def _is_constant(model: Any, tensor: Any) -> bool:
     buffer = model.buffers[tensor.buffer]
     return buffer.data is not None or buffer.offset > 1
@@ -128,7 +116,7 @@ def _is_constant(model: Any, tensor: Any) -> bool:
 
 def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The constants of layers."""
-    model = _load(path)
+    model = parse(path.read_bytes())
     tensors = model.subgraphs[0].tensors
     for operator in model.subgraphs[0].operators:
         for index in _constants(model, operator):
@@ -138,7 +126,7 @@ def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 def _constants(model: Any, operator: Any) -> list[int]:
     """The tensor of float constants that a layer multiplies with; none where it multiplies two maps."""
-    if _operator(model, operator) not in _KINDS:
+    if operator_name(model, operator) not in _KINDS:
         return []
     tensors = model.subgraphs[0].tensors
     floats = (index for index in operator.inputs[1::-1] if tensors[index].type == schema.TensorType.FLOAT32)
@@ -160,14 +148,15 @@ def quantize(source: Path, job: Job, target: Path) -> tuple[Path, ...]:
         return (target,)
     try:
         content = source.read_bytes()
-        quantizer = Quantizer(content, _recipe(source, job))
-        ranges = _ranges(content, quantizer, job) if quantizer.need_calibration else None
-        made = quantizer.quantize(ranges).quantized_model
+        recipe = _recipe(source, job)
+        ranges = _ranges(content, job) if job.recipe.calibrated else None
+        made = _quantized(content, recipe, ranges)
+        if job.corrected and not job.draft:
+            better = corrected(content, rounded_layers(content, made, job.chosen), job.calibration())
+            made = _quantized(better, recipe, ranges)
     except Exception as error:
         raise ConverterError(f"ai-edge-quantizer could not quantize {source.name}: {first_line(error)}") from error
-    if made is None:
-        raise ConverterError(f"ai-edge-quantizer returned no model for {source.name}.")
-    target.write_bytes(pack(_inlined(bytes(made))))
+    target.write_bytes(made)
     return (target,)
 
 
@@ -221,9 +210,21 @@ def _dequantize_code(model: Any) -> int:
     return codes.index(wanted) if wanted in codes else len(codes)
 
 
+def _quantized(content: bytes, recipe: Any, ranges: Any) -> bytes:
+    """The quantized model of a float one, with its constants inside the flatbuffer.
+
+    Raises:
+        RuntimeError: The quantizer returned none.
+    """
+    made = Quantizer(content, recipe).quantize(ranges).quantized_model
+    if made is None:
+        raise RuntimeError("it returned no model")
+    return pack(_inlined(bytes(made)))
+
+
 def _inlined(content: bytes) -> Any:
     """The object tree with all constants in it; the quantizer puts large ones behind the flatbuffer."""
-    model = cast("Any", schema.ModelT.InitFromPackedBuf(content, 0))
+    model = parse(content)
     for buffer in model.buffers:
         if buffer.offset > 1:  # 1 stands for an empty buffer there
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
@@ -253,31 +254,41 @@ def _add(manager: Any, method: Method, pattern: str, kind: Kind) -> None:
         manager.add_weight_only_config(pattern, operator, _BITS, per_channel, min_max)
 
 
-def _ranges(content: bytes, quantizer: Any, job: Job) -> Any:
-    """Least and largest value of every tensor over the calibration inputs."""
-    calibrator = Calibrator(content, num_threads=1, qsv_update_func=min_max_update)
-    manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(quantizer.get_quantization_recipe())
-    (signature,) = calibrator.get_signature_list()
-    for feed in job.calibration():  # the calibrator makes a list of what it is given, and empties a generator with it
-        calibrator.calibrate({signature: [dict(feed)]}, manager)
-    return calibrator.get_model_qsvs()
+def _ranges(content: bytes, job: Job) -> Any:
+    """The ranges of what goes into the chosen layers and comes out of them, in the quantizer's words."""
+    model = parse(content)
+    tensors = model.subgraphs[0].tensors
+    chosen = [each for each in model.subgraphs[0].operators if tensor_name(model, each.outputs[0]) in job.chosen]
+    shapes = {
+        tensor_name(model, index): tensors[index].shape
+        for each in chosen
+        for index in (each.inputs[0], each.outputs[0])
+    }
+    watched = Watched(content, shapes)
+    found = find_ranges(lambda: watched.runs(job.calibration()), job.ranges)
+    return {
+        name: {
+            end: np.full((1,) * len(shapes[name]), value, np.float32)
+            for end, value in zip(("min", "max"), ends, strict=True)
+        }
+        for name, ends in found.items()
+    }
 
 
 def quantized(path: Path) -> frozenset[str]:
     """The layers whose weights are integers or half floats, in the file itself or behind a conversion to float."""
-    model = _load(path)
+    model = parse(path.read_bytes())
     graph = model.subgraphs[0]
     narrow = {index for index, tensor in enumerate(graph.tensors) if tensor.type in _NARROW}
     narrow |= {
         operator.outputs[0]
         for operator in graph.operators
-        if _operator(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
+        if operator_name(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
     }
     return frozenset(
         _float_name(graph.tensors[operator.outputs[0]].name.decode())
         for operator in graph.operators
-        if _operator(model, operator) in _KINDS and narrow.intersection(operator.inputs[:2])
+        if operator_name(model, operator) in _KINDS and narrow.intersection(operator.inputs[:2])
     )
 
 

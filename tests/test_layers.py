@@ -139,7 +139,7 @@ SHARED: Mapping[str, frozenset[str]] = MappingProxyType(
         "exporters": frozenset({"base", "gathered_constants", "onnx_graph", "process"}),
         "runners": frozenset({"base"}),
         "filegraph": frozenset({"base"}),
-        "quant": frozenset({"base", "dense", "half", "recipe"}),
+        "quant": frozenset({"base", "bias", "dense", "half", "onnx_bias", "ranges", "recipe", "tflite_bias"}),
     }
 )
 """Package to what its modules may import of each other; its `__init__`, which holds the table, may import all."""

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 from click.shell_completion import CompletionItem
 
 from edgekit.artifact import Shape
 from edgekit.intake.source import Asked
+
+if TYPE_CHECKING:  # help is to load no numpy
+    from edgekit.quant.recipe import Ranges
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -205,6 +208,7 @@ class ExportOptions(NetworkOptions):
     recipe: str
     data: str | None
     calibration: int
+    ranges: "Ranges | None"
     keep_float: tuple[str, ...]
     max_drop: float | None
     smallest: bool
@@ -228,6 +232,11 @@ def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=128,
             show_default=True,
             help="How many images ranges are measured on.",
+        ),
+        click.option(
+            "--ranges",
+            type=click.Choice(("minmax", "percentile", "mse")),
+            help="How fixed ranges are chosen: extremes, a percentile, or the least error. Default: by format.",
         ),
         click.option("--float", "keep_float", metavar="PATTERN", multiple=True, help="Modules that stay float."),
         click.option(

@@ -11,6 +11,7 @@ from edgekit.cli.options import PATH, complete_targets, json_option, quantizing_
 
 if TYPE_CHECKING:
     from edgekit.plan import Request
+    from edgekit.quant.recipe import Ranges
     from edgekit.quantize_file import QuantizedFile, Wish
 
 
@@ -28,6 +29,7 @@ def quantize(
     recipe: str,
     data: str | None,
     calibration: int,
+    ranges: "Ranges | None",
     keep_float: tuple[str, ...],
     max_drop: float | None,
     smallest: bool,
@@ -62,11 +64,12 @@ def quantize(
             keep_float=keep_float,
             max_drop=max_drop,
             smallest=smallest,
+            ranges=ranges,
             out=out or what,
         )
         export_again(wanted, as_json=as_json, no_cache=no_cache)
     else:
-        wish = Wish(data, asked, calibration, keep_float, max_drop, target, smallest)
+        wish = Wish(data, asked, calibration, keep_float, max_drop, ranges, target, smallest)
         of_file(what, wish, out, as_json=as_json)
 
 

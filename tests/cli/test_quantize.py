@@ -75,6 +75,36 @@ def test_both_precisions_are_in_the_bundle(bundle: Path) -> None:
     assert all(case.passed and case.gate_db > 5.0 for case in rounded.parity)
 
 
+@pytest.mark.parametrize(("asked", "found"), [((), "mse"), (("--ranges", "percentile"), "percentile")])
+def test_the_record_says_how_ranges_were_chosen(
+    asked: tuple[str, ...], found: str, bundle: Path, place: Path, tmp_path: Path
+) -> None:
+    source = str(bundle / "net-build.fp32.onnx")
+    line = ("quantize", source, "--data", str(place / "images.npz"), "-o", str(tmp_path / "made.onnx"), "--json")
+    result = run(*line, *asked)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["quantization"]["ranges"] == found
+
+
+def test_ranges_of_a_recipe_that_fixes_none_are_not_told(bundle: Path, place: Path, tmp_path: Path) -> None:
+    line = ("quantize", str(bundle / "net-build.fp32.onnx"), "--data", str(place / "images.npz"), "--json")
+    result = run(*line, "--recipe", "dynamic_wi8", "--ranges", "mse", "-o", str(tmp_path / "made.onnx"))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["quantization"]["ranges"] is None
+
+
+def test_other_ranges_are_another_artifact(bundle: Path, place: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(place / "cache"))
+        line = ("quantize", str(bundle), "--data", str(place / "images.npz"), "--calibration", "16")
+        result = run(*line, "--ranges", "minmax", "-o", str(tmp_path / "other"))
+    assert result.exit_code == 0, result.output
+    first, second = (read_manifest(folder).members[1].quantization for folder in (bundle, tmp_path / "other"))
+    assert first is not None
+    assert second is not None
+    assert (first.ranges, second.ranges) == ("mse", "minmax")
+
+
 def test_the_bundle_verifies(bundle: Path) -> None:
     result = run("verify", str(bundle), "--json")
     assert result.exit_code == 0, result.output

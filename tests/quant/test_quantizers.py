@@ -19,8 +19,9 @@ from onnx import numpy_helper
 
 from edgekit.filegraph import read_graph
 from edgekit.numerics import compare_one
-from edgekit.quant import QUANTIZERS
+from edgekit.quant import QUANTIZERS, bias
 from edgekit.quant.base import Feed, Job, Layer
+from edgekit.quant.recipe import RANGES
 from edgekit.quantize import HALF_FLOOR_DB, choose
 from edgekit.quiet import silenced
 from edgekit.runners import load
@@ -57,13 +58,21 @@ def choice(name: str, recipe: str, path: Path) -> tuple[tuple[Layer, ...], Mappi
     return found.layers, found.why
 
 
-def write(name: str, recipe: str, source: Path, target: Path, feeds: Callable[[], Any] = small.calibrating) -> Path:
+def write(
+    name: str,
+    recipe: str,
+    source: Path,
+    target: Path,
+    feeds: Callable[[], Any] = small.calibrating,
+    **options: Any,
+) -> Path:
     """Quantizes what the recipe chooses."""
     layers, why = choice(name, recipe, source)
     chosen = frozenset(layer.name for layer in layers) - frozenset(why)
     quantizer = QUANTIZERS[name]
+    job = Job(quantizer.recipe(recipe), chosen, feeds, small.IMAGES, **options)
     with silenced():
-        files = quantizer.load().quantize(source, Job(quantizer.recipe(recipe), chosen, feeds, small.IMAGES), target)
+        files = quantizer.load().quantize(source, job, target)
     assert files[0] == target
     return target
 
@@ -146,6 +155,53 @@ def test_ranges_do_not_depend_on_the_order_of_the_images(
         name, "static_wi8_ai8", floats(name), tmp_path / first.name, lambda: reversed([*small.calibrating()])
     )
     assert turned.read_bytes() == first.read_bytes()
+
+
+# -- ranges and biases ------------------------------------------------------------------------------------------------
+
+
+def steps(name: str, path: Path) -> float:
+    """The sum of the widths of all grids of activations."""
+    if name == "onnx":
+        graph = onnx.load(path).graph
+        values = {each.name: float(numpy_helper.to_array(each)) for each in graph.initializer if not each.dims}
+        return sum(values[node.input[1]] for node in graph.node if node.op_type == "QuantizeLinear")
+    if name == "tflite":
+        model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        kinds = [(each, model.buffers[each.buffer].data is None) for each in model.subgraphs[0].tensors]
+        return sum(float(each.quantization.scale[0]) for each, moves in kinds if moves and each.type == 9)
+    nodes = openvino.Core().read_model(str(path)).get_ordered_ops()
+    grids = [each for each in nodes if each.get_type_name() == "FakeQuantize"]
+    ends = [[float(each.input_value(index).get_node().data.max()) for index in (1, 2)] for each in grids]
+    return sum(high - low for low, high in ends)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_ranges_are_as_asked(name: str, floats: Callable[[str], Path], tmp_path: Path) -> None:
+    found = {}
+    for ranges in RANGES:
+        target = tmp_path / ranges / floats(name).name
+        target.parent.mkdir()
+        found[ranges] = steps(name, write(name, "static_wi8_ai8", floats(name), target, ranges=ranges))
+    assert found["minmax"] > found["mse"] > 0
+    assert found["minmax"] > found["percentile"] > 0
+    assert found["mse"] != found["percentile"]
+
+
+@pytest.mark.parametrize(("name", "recipe"), [each for each in EVERY if each[0] != "openvino"])
+def test_correcting_biases_brings_the_outputs_closer(
+    name: str, recipe: str, floats: Callable[[str], Path], made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = floats(name)
+    plain = snr_db(name, source, write(name, recipe, source, tmp_path / f"plain{source.suffix}", corrected=False))
+    assert snr_db(name, source, made(name, recipe)) > plain + 1.0
+
+    sound = bias.corrections
+    monkeypatch.setattr(  # the twin: away from the mean error
+        f"edgekit.quant.{name}_bias.corrections",
+        lambda layers, runs: {layer: -change for layer, change in sound(layers, runs).items()},
+    )
+    assert snr_db(name, source, write(name, recipe, source, tmp_path / f"twin{source.suffix}")) < plain
 
 
 # -- the twins: one scale is off by half ------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Names of recipes, and what is said of those that are none."""
 
+import click
 import pytest
 
+from edgekit.cli.export import export
 from edgekit.errors import MisuseError
 from edgekit.quant import QUANTIZERS
-from edgekit.quant.recipe import BEST, RECIPES, check, parse
+from edgekit.quant.recipe import BEST, RANGES, RECIPES, check, parse
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,12 @@ def test_a_name_decodes(name: str, method: str, activations: str, calibrated: bo
     assert (recipe.name, recipe.method, recipe.activations, recipe.calibrated) == (
         *(name, method, activations, calibrated),
     )
+
+
+def test_ranges_are_those_of_the_command_line() -> None:
+    (option,) = (each for each in export.params if each.name == "ranges")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == RANGES
 
 
 def test_these_are_all() -> None:

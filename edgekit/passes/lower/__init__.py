@@ -12,6 +12,7 @@ from edgekit.passes.base import Pass
 from edgekit.passes.lower.blocks_last import BlocksLast
 from edgekit.passes.lower.channels_first import ChannelsFirst
 from edgekit.passes.lower.divided_sigmoid import DividedSigmoid
+from edgekit.passes.lower.equalise import Equalise
 from edgekit.passes.lower.parts_first import PartsFirst
 from edgekit.passes.lower.plain_broadcast import PlainBroadcast
 from edgekit.passes.lower.plain_norm import PlainNorm
@@ -46,7 +47,7 @@ class Lowering:
         return (*self.before, *self.after)
 
 
-_split, _padding = SplitLayers(), PooledPadding()
+_split, _even, _padding = SplitLayers(), Equalise(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
@@ -58,11 +59,11 @@ _for_tflite = (BlocksLast(), _staged, _row, _broadcast)
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, _padding)),
-        ("onnxruntime", "int8"): Lowering((_split,), (_large_means, _padding, PointwiseLinear())),
+        ("onnxruntime", "int8"): Lowering((_split, _even), (_large_means, _padding, PointwiseLinear())),
         ("openvino", "fp32"): _openvino,
-        ("openvino", "int8"): _openvino,
+        ("openvino", "int8"): Lowering((_split, _even, ChannelsFirst("reduced")), (_large_means,)),
         ("tflite", "fp32"): Lowering((_split,), (*_for_tflite, DividedSigmoid())),
-        ("tflite", "int8"): Lowering((_split,), _for_tflite),
+        ("tflite", "int8"): Lowering((_split, _even), _for_tflite),
         ("mnn", "fp32"): _mnn,
         ("mnn", "int8"): _mnn,
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
