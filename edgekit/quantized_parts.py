@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from msgspec import structs
 
@@ -23,6 +24,7 @@ from edgekit.partitioned import write_parts
 from edgekit.plan import Plan
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
+from edgekit.quant.recipe import Ranges
 from edgekit.quantize import Choice, Material, check, compare, describe
 from edgekit.runners import load
 from edgekit.runners.base import Runner
@@ -88,7 +90,7 @@ def _quantized(
     """Writes every part under its name, and the description; gives back all files and what became of the layers."""
     module, recipe, described = quantizer.load(), quantizer.recipe(whole.recipe), read_description(source)
     files, operators = [target], list[OperatorPrecision]()
-    ranges = whole.ranges or quantizer.ranges
+    ranges = cast("Ranges", whole.ranges) if whole.ranges else quantizer.ranges
     with ExitStack() as opened:
         runners = [opened.enter_context(load(runtime, source.with_name(part.files[0]))) for part in described.parts]
         for number, part in enumerate(described.parts):
@@ -98,9 +100,8 @@ def _quantized(
             chosen = frozenset(layer.name for layer in layers if layer.name not in why)
             calibration = partial(_feeds, material, described, runners, number)
             if chosen:
-                files += module.quantize(
-                    exact, Job(recipe, chosen, calibration, whole.calibration.images, ranges), written
-                )
+                job = Job(recipe, chosen, calibration, whole.calibration.images, ranges)
+                files += module.quantize(exact, job, written)
             else:
                 files += [Path(shutil.copyfile(source.with_name(name), target.with_name(name))) for name in part.files]
             operators += describe(Choice(layers, why), module.quantized(written), recipe)

@@ -161,13 +161,13 @@ def _named(source: Path) -> ModelProto:
 
 def _made(source: Path, job: Job) -> ModelProto:
     """The quantized model of a float file; with its biases corrected by a second go, for which ranges are kept."""
+    if job.recipe.half:
+        return _halves(_named(source), job.chosen)
     fixed, dynamic = _by_kind(source, job)
     watched = Watched(_named(source), _around(_named(source), fixed))
     ranges = find_ranges(lambda: watched.runs(job.calibration()), job.ranges) if fixed else {}
 
     def quantized(model: ModelProto) -> ModelProto:
-        if job.recipe.half:
-            return _halves(model, job.chosen)
         if job.recipe.method == "weightonly":
             return _weights_only(model, job.chosen)
         model = _static(model, fixed, ranges) if fixed else model

@@ -36,6 +36,10 @@ class Chained(nn.Module):
         return logits
 
 
+DENSE = ("onnx", "openvino", "tflite")
+"""Formats whose runtimes compute in int8, so that it is measured whether that pays."""
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[tuple[Layer, ...], Path]]:
     """Format to the layers of the network's file, and the file."""
@@ -63,7 +67,7 @@ EXPECTED = [
 ]
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", DENSE)
 def test_layers_are_what_they_are_in_the_network(
     name: str, found: Callable[[str], tuple[tuple[Layer, ...], Path]]
 ) -> None:
@@ -76,7 +80,7 @@ def test_layers_are_what_they_are_in_the_network(
     assert [each.dense.macs for each in layers if each.dense] == [each.macs for each in layers]
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", DENSE)
 def test_neighbours_are_found_behind_biases_and_clipping(
     name: str, found: Callable[[str], tuple[tuple[Layer, ...], Path]]
 ) -> None:
