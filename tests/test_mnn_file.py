@@ -1,4 +1,4 @@
-"""Operators and weights of MNN's files: as MNN itself has them, and as the converter changes and edgekit restores them."""
+"""Operators and weights of MNN's files: as they were exported, as the converter changes them, and restored."""
 
 from pathlib import Path
 
