@@ -6,7 +6,7 @@ What has to be so, found by measuring; each has a test:
 2. It makes half floats by cutting digits off. They are rounded here.
 3. Nothing is optimised anew, or operators would have other names and places than in the float file.
 
-Weights in 8 bits are symmetric with one scale per output channel.
+Weights in 8 bits have a least value and a scale for each output channel.
 """
 
 import tempfile

@@ -124,7 +124,10 @@ def _by_method(model: Any, job: Job) -> Any:
 
 
 def _halves(model: Any, chosen: frozenset[str]) -> Any:
-    """Stores the weights of layers as half floats, and converts each where it is used."""
+    """Stores the weights of layers as half floats, each converted where it is used.
+
+    `save_model` can do so with all constants, whether they fit or not, and not with some.
+    """
     stored = {}
     for operation in model.get_ordered_ops():
         constant = _constant(operation) if operation.get_friendly_name() in chosen else None
