@@ -34,7 +34,7 @@ def converted(exact: Path, folder: Path, *options: str) -> bytes:
     return convert("MNN", exact, [*options, "--optimizeLevel", "0", "--bizCode", described], folder, "it")[0]
 
 
-def outputs(content: bytes, folder: Path) -> NDArray[np.generic]:
+def outputs(content: bytes, folder: Path) -> NDArray[np.float32]:
     path = folder / "net.mnn"
     path.write_bytes(content)
     with load("mnn", path) as runner:

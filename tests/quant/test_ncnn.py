@@ -31,9 +31,8 @@ def net(tmp_path: Path) -> Path:
     values = {name: np.full(count, index + 0.1, np.float32) for index, (name, count) in enumerate(ARRAYS.items())}
     path = tmp_path / "net.param"
     path.write_text(LAYERS)
-    tag = b"\0\0\0\0"
-    parts = [values["banded"], tag, values["conv"], values["bias"], values["slope"]]
-    path.with_suffix(".bin").write_bytes(b"".join(part if part is tag else part.tobytes() for part in parts))
+    banded, *others = (each.tobytes() for each in values.values())
+    path.with_suffix(".bin").write_bytes(b"".join((banded, b"\0\0\0\0", *others)))
     return path
 
 
