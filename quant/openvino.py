@@ -77,9 +77,18 @@ def _kind(operation: Any) -> Kind | None:
 
 def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The constants of layers."""
+    yield from _stored_as(openvino.Type.f32, path)
+
+
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    yield from _stored_as(openvino.Type.f16, path)
+
+
+def _stored_as(kind: Any, path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     for operation in _read(path).get_ordered_ops():
         constant = _constant(operation) if operation.get_type_name() in _KINDS else None
-        if constant is not None and constant.get_output_element_type(0) == openvino.Type.f32:
+        if constant is not None and constant.get_output_element_type(0) == kind:
             yield operation.get_friendly_name(), np.array(constant.data)
 
 

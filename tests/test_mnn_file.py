@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekit.mnn_file import Type, floats, operators, restored, rounded, storage
+from edgekit.mnn_file import Storage, Type, floats, operators, restored, rounded, storage
 from edgekit.mnn_tools import convert
 from edgekit.quant.half import halved
 from edgekit.quiet import silenced
@@ -63,7 +63,7 @@ def test_constants_are_those_of_the_network(exact: Path) -> None:
 
 @pytest.mark.parametrize(("option", "kind"), [("--fp16", "half"), ("--weightQuantBits", "integer")])
 def test_the_converter_changes_every_layer_and_all_come_back(
-    option: str, kind: str, exact: Path, tmp_path: Path
+    option: str, kind: Storage, exact: Path, tmp_path: Path
 ) -> None:
     """Bit for bit, in the numbers of the file and in what MNN computes."""
     before = exact.read_bytes()

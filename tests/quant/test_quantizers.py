@@ -217,10 +217,14 @@ def constants_of(path: Path) -> Path:
 def test_half_floats_are_those_of_the_weights_and_take_half_the_room(
     name: str, floats: Callable[[str], Path], made: Make
 ) -> None:
+    module = QUANTIZERS[name].load()
     content = constants_of(made(name, "fp16")).read_bytes()
-    stored = [values.astype(np.float16).tobytes() for _, values in QUANTIZERS[name].load().weights(floats(name))]
+    expected = {layer: values.astype(np.float16).tobytes() for layer, values in module.weights(floats(name))}
+    stored = [*expected.values()]
 
+    assert {layer: values.tobytes() for layer, values in module.halves(made(name, "fp16"))} == expected
     assert all(half in content for half in stored)
+    assert {*module.weights(made(name, "fp16"))} == {*module.halves(floats(name))} == set()
     saved = constants_of(floats(name)).stat().st_size - len(content)
     assert sum(map(len, stored)) - saved < 4096  # what each format needs to say what is stored how
 
