@@ -52,7 +52,7 @@ _HALF_CODING = 3
 _DATA_TYPE, _BYTES, _FLOATS = 8, 10, 18
 _DT_FLOAT, _DT_HALF = 1, 19
 
-_FLOAT = np.dtype("<f4")
+_FLOAT, _HALF = np.dtype("<f4"), np.dtype("<f2")
 _PLACE, _SIGNED, _UNSIGNED = struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
 _ALIGNMENT = 8
 
@@ -105,6 +105,20 @@ def floats(content: bytes, operator: Operator) -> NDArray[np.float32] | None:
     return np.frombuffer(content, _FLOAT, count, start)
 
 
+def halves(content: bytes, operator: Operator) -> NDArray[np.float16] | None:
+    """The half floats of an operator; None where it has none."""
+    if storage(content, operator) != "half" or operator.main is None:
+        return None
+    start, size = _half_bytes(content, operator.main, constant=operator.type == Type.CONST)
+    return np.frombuffer(content, _HALF, size // _HALF.itemsize, start)
+
+
+def _half_bytes(content: bytes, table: int, *, constant: bool) -> tuple[int, int]:
+    """Where the half floats of an operator's table are, and how many bytes."""
+    coded = table if constant else _target(content, _field(content, table, _QUANTIZED) or 0)
+    return _vector(content, coded, _BYTES if constant else _BUFFER)
+
+
 def storage(content: bytes, operator: Operator) -> Storage | None:
     """How the constants of an operator are stored; None where it has none, or whole numbers by its nature."""
     if operator.main is None:
@@ -137,9 +151,7 @@ def rounded(content: bytes, halves: Mapping[int, NDArray[np.float16]]) -> bytes:
     changed = bytearray(content)
     for index, operator in enumerate(_operators(content)):
         if index in halves and operator.main is not None:
-            constant = operator.type == Type.CONST
-            coded = operator.main if constant else _target(content, _field(content, operator.main, _QUANTIZED) or 0)
-            start, size = _vector(content, coded, _BYTES if constant else _BUFFER)
+            start, size = _half_bytes(content, operator.main, constant=operator.type == Type.CONST)
             changed[start : start + size] = halves[index].tobytes()
     return bytes(changed)
 

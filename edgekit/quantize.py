@@ -8,7 +8,7 @@ decision is the same. A file below `FLOOR_DB` is no quantization but a defect, s
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,7 +27,7 @@ from edgekit.numerics import compare_one, sampled, worst
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.choose import links, reasons
-from edgekit.quant.half import half_reasons
+from edgekit.quant.half import half_reasons, halved
 from edgekit.quant.recipe import Ranges, Recipe
 from edgekit.runners import load
 from edgekit.tuning.precision import LayerPlace, PrecisionChooser, Verdict
@@ -298,6 +298,8 @@ def carry_out(
     files = module.quantize(source, job, target)
     operators = describe(choice, module.quantized(target), recipe)
     try:
+        if recipe.half:
+            check_halves(target.name, module.weights(source), module.halves(target))
         held_out = compare(quantizer.runtime, source, target, material)
         check(target.name, held_out, operators, recipe)
     except BaseException:
@@ -380,6 +382,25 @@ def compare(runtime: str, source: Path, target: Path, material: Material) -> Par
                 for index, name in enumerate(names):
                     outputs[index][side].append(sampled(np.array(found[name])))
     return worst([compare_one(*(np.concatenate(side) for side in sides)) for sides in outputs])
+
+
+def check_halves(
+    name: str,
+    weights: Iterable[tuple[str, NDArray[np.float32]]],
+    halves: Iterable[tuple[str, NDArray[np.float16]]],
+) -> None:
+    """Compares what a file has in half floats with the weights it was made of; no SNR tells every wrong one.
+
+    Raises:
+        ParityError: One is not the nearest to its weight.
+    """
+    expected = {layer: halved(values).ravel() for layer, values in weights}
+    for layer, values in halves:
+        if not np.array_equal(values.ravel(), expected[layer]):
+            raise ParityError(
+                f"{name} has other weights in {layer} than the float file, rounded to half floats. Nothing was "
+                "published. Keep that layer float with --float."
+            )
 
 
 def floor_db(recipe: Recipe) -> float:

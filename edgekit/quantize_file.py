@@ -66,7 +66,7 @@ def quantizer_of(path: Path) -> Quantizer:
 
 
 def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | None = None) -> QuantizedFile:
-    """Quantizes an `.onnx`, `.tflite` or `.xml` file.
+    """Quantizes an `.onnx`, `.tflite`, `.xml`, `.mnn` or `.param` file.
 
     Args:
         path: The float file.
@@ -84,7 +84,9 @@ def quantize_file(path: Path, wish: Wish, fallback: Preprocessing, out: Path | N
     """
     quantizer = quantizer_of(path)
     if wish.recipe == DEFAULT_RECIPE:
-        raise MisuseError(f"Recipe {DEFAULT_RECIPE!r} leaves a file as it is. Choose int8 or one of its recipes.")
+        raise MisuseError(
+            f"Recipe {DEFAULT_RECIPE!r} leaves a file as it is. Choose int8, one of its recipes, or fp16."
+        )
     recipe = quantizer.recipe(wish.recipe)
     target = out or path.with_suffix(f".{wish.recipe}{path.suffix}")
     if target.suffix != path.suffix:

@@ -22,7 +22,7 @@ class Quantizer:
         format: Name of the format.
         runtime: What runs it.
         suffix: Ending of the loadable file.
-        module: Where `layers`, `quantize` and `quantized` are.
+        module: Where what `Quantizing` has is.
         packages: Distributions whose versions decide the bytes.
         extra: The edgekit extra that installs them, None when they are always there.
         recipes: Names of those it can carry out, the runtime's best one in int8 first.

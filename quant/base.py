@@ -78,6 +78,10 @@ class Quantizing(Protocol):
         """The constant that each layer of a float file multiplies with, after its name; layers without are left out."""
         ...
 
+    def halves(self, path: Path) -> "Iterator[tuple[str, NDArray[np.float16]]]":
+        """The same of a quantized file, for the layers whose weights are half floats."""
+        ...
+
     def quantize(self, source: Path, job: Job, target: Path) -> tuple[Path, ...]:
         """Writes `target`, float at its inputs and outputs, the same bytes every time; gives back its files.
 

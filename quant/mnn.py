@@ -6,7 +6,7 @@ What has to be so, found by measuring; each has a test:
 2. It makes half floats by cutting digits off. They are rounded here.
 3. Nothing is optimised anew, or operators would have other names and places than in the float file.
 
-Weights in 8 bits are symmetric with one scale per output channel.
+Weights in 8 bits have a least value and a scale for each output channel.
 """
 
 import tempfile
@@ -19,6 +19,7 @@ import MNN
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit import mnn_file
 from edgekit.errors import ConverterError
 from edgekit.mnn_file import CONVOLUTIONS, Operator, Type, floats, operators, restored, rounded, storage
 from edgekit.mnn_tools import convert, with_fixed_identifier
@@ -64,6 +65,15 @@ def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     content = path.read_bytes()
     for name, holder in _holders(operators(content)).items():
         values = floats(content, holder)
+        if values is not None:
+            yield name, values
+
+
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    content = path.read_bytes()
+    for name, holder in _holders(operators(content)).items():
+        values = mnn_file.halves(content, holder)
         if values is not None:
             yield name, values
 

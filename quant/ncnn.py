@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +71,22 @@ def layers(path: Path) -> tuple[Layer, ...]:
 
 def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The constants of layers."""
+    yield from _stored_as(_FLOAT, path)
+
+
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    yield from _stored_as(_HALF, path)
+
+
+def _stored_as(kind: np.dtype[Any], path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     lines = read_lines(path)
     content = path.with_suffix(".bin").read_bytes()
     arrays = {stored.layer: stored for stored in arrays_of(lines, content, path.name) if stored.taggable}
     for layer, holder in holders(lines).items():
         stored = arrays[holder]
-        if not stored.half:
-            yield layer, np.frombuffer(content, _FLOAT, stored.count, stored.end - stored.count * _FLOAT.itemsize)
+        if stored.half == (kind == _HALF):
+            yield layer, np.frombuffer(content, kind, stored.count, stored.end - _whole(stored.count * kind.itemsize))
 
 
 def holders(lines: list[ParamLine]) -> Mapping[str, str]:

@@ -129,11 +129,20 @@ class _Constants:
 
 def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The constants of layers; of those that are expanded when the file is loaded, what is stored."""
+    yield from _stored_as(TensorProto.FLOAT, path)
+
+
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    yield from _stored_as(TensorProto.FLOAT16, path)
+
+
+def _stored_as(kind: int, path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     graph = onnx.load(path).graph
     constants = _Constants(graph)
     for index, node in enumerate(graph.node):
         constant = constants.behind(node) if node.op_type in _LAYERS else None
-        if constant is not None and constant.data_type == TensorProto.FLOAT:
+        if constant is not None and constant.data_type == kind:
             yield _name(node, index), numpy_helper.to_array(constant)
 
 

@@ -105,9 +105,18 @@ def _kind(operation: Any) -> Kind | None:
 
 def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The constants of layers."""
+    yield from _stored_as(openvino.Type.f32, path)
+
+
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    yield from _stored_as(openvino.Type.f16, path)
+
+
+def _stored_as(kind: Any, path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     for operation in _read(path).get_ordered_ops():
         constant = _constant(operation) if operation.get_type_name() in _KINDS else None
-        if constant is not None and constant.get_output_element_type(0) == openvino.Type.f32:
+        if constant is not None and constant.get_output_element_type(0) == kind:
             yield operation.get_friendly_name(), np.array(constant.data)
 
 
@@ -152,7 +161,10 @@ def _by_method(model: Any, job: Job) -> Any:
 
 
 def _halves(model: Any, chosen: frozenset[str]) -> Any:
-    """Stores the weights of layers as half floats, and converts each where it is used."""
+    """Stores the weights of layers as half floats, each converted where it is used.
+
+    `save_model` can do so with all constants, whether they fit or not, and not with some.
+    """
     stored = {}
     for operation in model.get_ordered_ops():
         constant = _constant(operation) if operation.get_friendly_name() in chosen else None

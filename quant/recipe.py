@@ -4,7 +4,7 @@ A recipe's name says all of it, in this grammar:
 
     recipe      = "fp32" | "fp16" | "int8" | method "_" weights [ "_" activations ] | weights "_weightonly"
     method      = "static" | "dynamic" | "mixed"
-    weights     = "wi8"        weights are 8-bit integers, one scale per output channel, symmetric
+    weights     = "wi8"        weights are 8-bit integers, one scale per output channel, symmetric (not in MNN)
     activations = "ai8"        activations are 8-bit integers, with ranges measured on calibration images
 
     static_wi8_ai8   integer arithmetic, ranges fixed beforehand

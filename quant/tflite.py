@@ -124,6 +124,22 @@ def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             yield tensors[operator.outputs[0]].name.decode(), values
 
 
+def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The same, of those in half floats."""
+    model = _load(path)
+    tensors = model.subgraphs[0].tensors
+    expanded = {
+        operator.outputs[0]: tensors[operator.inputs[0]]
+        for operator in model.subgraphs[0].operators
+        if _operator(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
+    }
+    for operator in model.subgraphs[0].operators:
+        found = [expanded[index] for index in operator.inputs[1::-1] if index in expanded]
+        if found and _operator(model, operator) in _KINDS and found[0].type == schema.TensorType.FLOAT16:
+            values = np.asarray(model.buffers[found[0].buffer].data, np.uint8).view(np.float16)
+            yield tensors[operator.outputs[0]].name.decode(), values
+
+
 def _constants(model: Any, operator: Any) -> list[int]:
     """The tensor of float constants that a layer multiplies with; none where it multiplies two maps."""
     if operator_name(model, operator) not in _KINDS:
@@ -185,7 +201,8 @@ def _expanding(model: Any, source: Path, index: int) -> Any:
     tensors = model.subgraphs[0].tensors
     tensor = tensors[index]
     buffer = schema.BufferT()
-    buffer.data = halved(_values(source, model, tensor)).view(np.uint8)
+    data = halved(_values(source, model, tensor)).view(np.uint8)
+    buffer.data = data  # pyright: ignore[reportAttributeAccessIssue] - declared a list; packing takes arrays too
     model.buffers.append(buffer)
     half = schema.TensorT()
     half.name, half.shape, half.type = tensor.name + _HALF, tensor.shape, schema.TensorType.FLOAT16

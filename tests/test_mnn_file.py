@@ -1,4 +1,4 @@
-"""Operators and weights of MNN's files: as MNN itself has them, and as the converter changes and edgekit restores them."""
+"""Operators and weights of MNN's files: as they were exported, as the converter changes them, and restored."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekit.mnn_file import Type, floats, operators, restored, rounded, storage
+from edgekit.mnn_file import Storage, Type, floats, operators, restored, rounded, storage
 from edgekit.mnn_tools import convert
 from edgekit.quant.half import halved
 from edgekit.quiet import silenced
@@ -34,7 +34,7 @@ def converted(exact: Path, folder: Path, *options: str) -> bytes:
     return convert("MNN", exact, [*options, "--optimizeLevel", "0", "--bizCode", described], folder, "it")[0]
 
 
-def outputs(content: bytes, folder: Path) -> NDArray[np.generic]:
+def outputs(content: bytes, folder: Path) -> NDArray[np.float32]:
     path = folder / "net.mnn"
     path.write_bytes(content)
     with load("mnn", path) as runner:
@@ -63,7 +63,7 @@ def test_constants_are_those_of_the_network(exact: Path) -> None:
 
 @pytest.mark.parametrize(("option", "kind"), [("--fp16", "half"), ("--weightQuantBits", "integer")])
 def test_the_converter_changes_every_layer_and_all_come_back(
-    option: str, kind: str, exact: Path, tmp_path: Path
+    option: str, kind: Storage, exact: Path, tmp_path: Path
 ) -> None:
     """Bit for bit, in the numbers of the file and in what MNN computes."""
     before = exact.read_bytes()

@@ -163,6 +163,32 @@ def test_a_wrong_scale_is_refused_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_half_float_that_is_not_the_nearest_is_refused(
+    source: Path, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest of the stem's weights is one step off, which no output shows."""
+    import onnx
+    from onnx import numpy_helper
+
+    module: Any = QUANTIZERS["onnx"].load()
+    sound = module.quantize
+
+    def quantize(path: Path, job: Any, target: Path) -> tuple[Path, ...]:
+        files: tuple[Path, ...] = sound(path, job, target)
+        model = onnx.load(target)
+        stem = next(each for each in model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16)
+        values = numpy_helper.to_array(stem).copy()
+        values.ravel()[np.abs(values).argmin()] = np.nextafter(np.abs(values).min(), np.float16(1))
+        stem.CopyFrom(numpy_helper.from_array(values, stem.name))
+        onnx.save(model, target)
+        return files
+
+    monkeypatch.setattr(module, "quantize", quantize)
+    with pytest.raises(ParityError, match=r"twin\.onnx has other weights in .* rounded to half floats"), silenced():
+        make(source, tmp_path / "twin.onnx", QUANTIZERS["onnx"], RECIPES["fp16"], material)
+    assert list(tmp_path.iterdir()) == []
+
+
 def parity(snr_db: float, nonfinite: int = 0) -> Parity:
     return Parity(max_abs=1.0, relative=0.1, snr_db=snr_db, cosine=0.9, top1_agreement=1.0, nonfinite=nonfinite)
 

@@ -72,6 +72,7 @@ def export(
     edgekit export parcnetv2_t --target arm
     edgekit export parcnetv2_t --weights parcnetv2_t.pth.tar --input 1x3x320x256 --kernel keep
     edgekit export parcnetv2_t --weights parcnetv2_t.safetensors --int8 --data imagenet/val
+    edgekit export parnet_pico_patterns --recipe fp16 --data patterns
     edgekit export parcnetv2_t --target host --lowering 'stages.0.*=toeplitz' --max-size 110MB
     """
     from edgekit.bundle import check_place

@@ -222,7 +222,7 @@ def quantizing_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="fp32",
             show_default=True,
             shell_complete=complete_recipes,
-            help="Quantize as well: int8, static_wi8_ai8, dynamic_wi8, mixed_wi8_ai8 or wi8_weightonly.",
+            help="Quantize as well: int8, static_wi8_ai8, dynamic_wi8, mixed_wi8_ai8, wi8_weightonly, or fp16.",
         ),
         click.option("--int8", "recipe", flag_value="int8", help="The recipe each runtime is best with."),
         click.option("--data", metavar="DATA", help="Images: a folder, an .npz file, digits or patterns."),

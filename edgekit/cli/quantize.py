@@ -38,12 +38,14 @@ def quantize(
     no_cache: bool,
     as_json: bool,
 ) -> None:
-    """Quantize a BUNDLE's network, or an .onnx, .tflite or .xml FILE, and compare it on images held out.
+    """Quantize a BUNDLE's network, or an .onnx, .tflite, .xml, .mnn or .param FILE, and compare it on images held out.
 
-    A bundle gets quantized artifacts beside its float ones, each lowered as its runtime wants it for integers.
+    A bundle gets quantized artifacts beside its float ones, each lowered as its runtime wants it for its arithmetic.
+    Recipe fp16 stores weights as half floats and computes in float32.
 
     \b
     edgekit quantize edgekit-out/parcnetv2_t-224-arm --data imagenet/val
+    edgekit quantize edgekit-out/parcnetv2_t-224-arm --data imagenet/val --recipe fp16
     edgekit quantize detector.onnx --data photos/ --recipe static_wi8_ai8 -o detector.int8.onnx
     """
     from edgekit.bundle import is_bundle

@@ -170,6 +170,21 @@ def test_a_file_is_quantized_with_the_preprocessing_it_states(bundle: Path, plac
     assert (tmp_path / "small.onnx").stat().st_size > 0
 
 
+def test_half_floats_stand_beside_floats_in_a_bundle(bundle: Path, place: Path, tmp_path: Path) -> None:
+    data = ("--data", str(place / "images.npz"), "--calibration", "16")
+    result = run("quantize", str(bundle), *data, "--recipe", "fp16", "-o", str(tmp_path / "half"))
+
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 layers fp16" in result.stdout
+    exact, half = read_manifest(tmp_path / "half").members
+    assert [member.artifact.precision for member in (exact, half)] == ["fp32", "fp16"]
+    record = half.quantization
+    assert record is not None
+    assert {(each.precision, each.reason) for each in record.operators} == {("fp16", "")}
+    assert record.held_out.snr_db > record.floor_db == 40.0
+    assert run("verify", str(tmp_path / "half")).exit_code == 0
+
+
 def test_of_a_dry_run_nothing_is_left(place: Path, tmp_path: Path) -> None:
     line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--int8", "--data", "patterns", "--dry-run")
     result = run(*line, "-o", str(tmp_path / "out" / "bundle"))
@@ -183,6 +198,8 @@ def test_of_a_dry_run_nothing_is_left(place: Path, tmp_path: Path) -> None:
     [
         (("quantize", "none.onnx", "--data", "patterns"), "none.onnx is neither a bundle nor a file"),
         (("quantize", "none.onnx"), "Quantizing needs images"),
+        (("export", "parnet_pico_digits", "--format", "ncnn", "--int8", "--data", "digits"), "ncnn (its packages come"),
+        (("export", "parnet_pico_digits", "--format", "pt2", "--recipe", "fp16", "--data", "digits"), "pt2 (nothing"),
     ],
 )
 def test_misuse_is_told(arguments: tuple[str, ...], message: str) -> None:

@@ -252,6 +252,20 @@ def test_a_wrong_scale_shows(name: str, floats: Callable[[str], Path], made: Mak
     assert snr_db(name, floats(name), twin) < FLOOR_DB - 15.0
 
 
+def test_a_wrong_scale_of_weights_shows_in_mnn(floats: Callable[[str], Path], made: Make, tmp_path: Path) -> None:
+    """All of the stem's, which stand beside its least values, half as large again."""
+    _, stem = next(QUANTIZERS["mnn"].load().weights(floats("mnn")))
+    least, most = (edge(stem.reshape(16, -1), axis=1) for edge in (np.min, np.max))
+    ranges = np.stack((least, (most - least) / np.float32(255)), axis=1)
+    wrong = ranges * np.array([1.0, 1.5], np.float32)
+    sound = made("mnn", "wi8_weightonly").read_bytes()
+    assert sound.count(ranges.tobytes()) == 1
+    twin = tmp_path / "twin.mnn"
+    twin.write_bytes(sound.replace(ranges.tobytes(), wrong.tobytes()))
+
+    assert snr_db("mnn", floats("mnn"), twin) < FLOOR_DB - 15.0
+
+
 # -- half floats ------------------------------------------------------------------------------------------------------
 
 
@@ -264,10 +278,14 @@ def constants_of(path: Path) -> Path:
 def test_half_floats_are_those_of_the_weights_and_take_half_the_room(
     name: str, floats: Callable[[str], Path], made: Make
 ) -> None:
+    module = QUANTIZERS[name].load()
     content = constants_of(made(name, "fp16")).read_bytes()
-    stored = [values.astype(np.float16).tobytes() for _, values in QUANTIZERS[name].load().weights(floats(name))]
+    expected = {layer: values.astype(np.float16).tobytes() for layer, values in module.weights(floats(name))}
+    stored = [*expected.values()]
 
+    assert {layer: values.tobytes() for layer, values in module.halves(made(name, "fp16"))} == expected
     assert all(half in content for half in stored)
+    assert {*module.weights(made(name, "fp16"))} == {*module.halves(floats(name))} == set()
     saved = constants_of(floats(name)).stat().st_size - len(content)
     assert sum(map(len, stored)) - saved < 4096  # what each format needs to say what is stored how
 
