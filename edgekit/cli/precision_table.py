@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def show_precision(tuned: "TunedPrecision", place: Path) -> None:
     """Prints what int8 saves of each layer, and what the whole network makes of it."""
-    from edgekit.cli.output import console, decibels, mebibytes, table
+    from edgekit.cli.output import console, decibels, mebibytes, styled, table
 
     printer, unit = console(), tuned.table.unit
     reasons = {each.layer: each.reason for each in tuned.wrong}
-    title = f"{tuned.runtime}, {tuned.recipe}: {tuned.table.describe()}"
-    rows = table(title, "layer", ">places", ">int8 saves", ">between int8", "")
+    title = f"{tuned.runtime}, {tuned.recipe}: {tuned.table.describe()}"  # above, or it is broken as the table is
+    printer.print(styled(title, "bold"), soft_wrap=True)
+    rows = table("", "layer", ">places", ">int8 saves", ">between int8", "")
     for entry in tuned.table.layers:
         name = str(entry.layer)
         between = cost_text(entry.between[0] - entry.between[1], unit) if entry.between else ""

@@ -113,9 +113,9 @@ class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
     emulated: bool
     measured: str
     edgekit_version: str
+    dot_products: bool = False
     entries: tuple[Entry, ...]
     layers: tuple[LayerEntry, ...] = ()
-    dot_products: bool = False
 
     @property
     def file_name(self) -> str:

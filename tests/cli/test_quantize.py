@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -9,11 +10,15 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 from onnx import numpy_helper
 
 from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.cli import cli
 from edgekit.files import hash_files
+from edgekit.targets.board import load_board
+from edgekit.tuning.tables import keep
+from tests.tables import layer_entry, table
 
 NET = """
 import torch
@@ -49,7 +54,7 @@ def bundle(place: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKIT_CACHE", str(place / "cache"))
         data = str(place / "images.npz")
-        line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--int8", "--data", data)
+        line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--target", "host", "--int8", "--data", data)
         result = run(*line, "--calibration", "16", "-o", str(place / "bundle"))
     assert result.exit_code == 0, result.output
     assert "3 of 4 layers int8, mixed_wi8_ai8" in result.stdout
@@ -206,3 +211,84 @@ def test_misuse_is_told(arguments: tuple[str, ...], message: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+# -- by what was measured ---------------------------------------------------------------------------------------------
+
+STEM, POINTWISE, HEAD = "convolution 3>8 at 16x16: 3x3 /2x2, relu", "convolution 8>12 at 5x5: 1x1", "linear 12>5"
+
+
+def measure_here(**costs: tuple[float, float]) -> None:
+    """Keeps a table of this machine in which layers cost so much in float and in int8."""
+    board, package = load_board("host"), f"onnxruntime {version('onnxruntime')}"
+    key = {"cpu": board.clusters[0].core, "architecture": board.architectures[0], "package": package}
+    names = {"stem": STEM, "pointwise": POINTWISE, "head": HEAD}
+    rows = [layer_entry(names[name], *pair) for name, pair in costs.items()]
+    rows = [each if each.layer.kind == "linear" else structs.replace(each, method="static") for each in rows]
+    keep(structs.replace(table(**key), layers=tuple(rows), dot_products=board.dot_products))
+
+
+def exported(place: Path, out: Path, *options: str) -> Result:
+    line = ("export", f"{place / 'net.py'}:build", "--format", "onnx", "--target", "host", "--int8", "--no-cache")
+    data = ("--data", str(place / "images.npz"), "--calibration", "16")
+    result = run(*line, *data, *options, "-o", str(out))
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_what_is_slower_here_stays_float_and_everything_says_so(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measure_here(stem=(3.0, 1.0), pointwise=(1.0, 1.5))
+    exported(place, tmp_path / "out")
+
+    saves = (
+        "int8 saves 2.000 ms of an inference in 1 layers; 1 are no faster in it and stay float; 1 are int8 by structure"
+    )
+    assert saves in capfd.readouterr().err
+    rounded = read_manifest(tmp_path / "out").members[1]
+    assert saves in rounded.artifact.notes[1]
+    assert rounded.quantization is not None
+    found = {each.layer: each for each in rounded.quantization.operators if each.source}
+    assert {name: (each.precision, each.reason, each.saved) for name, each in found.items()} == {
+        STEM: ("int8", "", 2.0),
+        POINTWISE: ("fp32", "slower", -0.5),
+        HEAD: ("int8", "", None),
+    }
+    inspected = " ".join(run("inspect", str(tmp_path / "out")).stdout.split())
+    assert f"{POINTWISE} 1 fp32 slower -0.500 ms measured here" in inspected
+    assert run("verify", str(tmp_path / "out")).exit_code == 0
+
+
+def test_where_nothing_is_faster_the_bundle_is_float_and_says_why(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measure_here(stem=(1.0, 2.0), pointwise=(1.0, 1.5), head=(1.0, 1.25))
+    exported(place, tmp_path / "out")
+
+    assert "Left out: onnx int8. Int8 does not pay here: of 3 layers" in capfd.readouterr().err
+    (exact,) = read_manifest(tmp_path / "out").members
+    assert "so the float file is the fastest" in exact.artifact.notes[-1]
+
+    exported(place, tmp_path / "smallest", "--smallest")
+    assert "int8 does NOT make it faster, it only saves size: 3 layers cost 1.750 ms more" in capfd.readouterr().err
+    rounded = read_manifest(tmp_path / "smallest").members[1]
+    assert rounded.quantization is not None
+    assert rounded.quantization.quantized == 3
+
+
+def test_a_file_is_quantized_for_a_target(place: Path, tmp_path: Path, bundle: Path) -> None:
+    measure_here(stem=(1.0, 2.0), pointwise=(1.0, 1.5))
+    (source,) = bundle.glob("*.fp32.onnx")
+    for target, count in (("host", 1), ("rk3588", 3)):  # of whose CPU nothing is known
+        line = ("quantize", str(source), "--data", str(place / "images.npz"), "--calibration", "16")
+        result = run(*line, "--target", target, "-o", str(tmp_path / f"{target}.onnx"), "--json")
+        assert result.exit_code == 0, result.output
+        operators = json.loads(result.stdout)["quantization"]["operators"]
+        assert sum(each["precision"] == "int8" for each in operators) == count
+
+
+def test_a_bundle_has_its_target(bundle: Path) -> None:
+    result = run("quantize", str(bundle), "--data", "patterns", "--target", "host")
+    assert result.exit_code == 2
+    assert "is a bundle, which was exported for a target" in result.output

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgekit.kernel_group import KernelGroup
+from edgekit.tune.precision import TunedPrecision, WrongLayer
 from edgekit.tune.run import RefusedForm, Tuned
 from edgekit.tune.whole import AS_TRAINED, BEFORE, TUNED
+from edgekit.tune.whole_precision import AS_FLOAT, MEASURED, WholePrecision
 from edgekit.tuning.tables import Table, own_tables, read
 from tests.cli.conftest import Run, names
 from tests.kernels import GROUPS, MIXED
-from tests.tables import entry, only, table
+from tests.tables import entry, layer_entry, only, table
 from tests.tune.test_whole import variant
 
 PAIR, ROW = GROUPS["pair"], GROUPS["row"]
@@ -118,6 +121,55 @@ def test_a_network_without_large_kernels_keeps_nothing(run: Run, tuning_folder: 
     assert not tuning_folder.exists()
 
 
+# -- precision --------------------------------------------------------------------------------------------------------
+
+CONV, HEAD = "convolution 8>8 at 4x4: 1x1", "linear 8>5"
+LAYERS = replace(table(), layers=(layer_entry(CONV, 3.0, 1.0), layer_entry(HEAD, 2.0, 2.5)))
+
+
+def whole(name: str, cost: float) -> WholePrecision:
+    return WholePrecision(name=name, cost=cost, saved=10 - cost, predicted=1.5, layers=1, bytes=1 << 20, snr_db=41.5)
+
+
+PRECISE = TunedPrecision(
+    runtime="onnxruntime",
+    recipe="mixed_wi8_ai8",
+    table=LAYERS,
+    places={CONV: 4, HEAD: 1},
+    wrong=(WrongLayer(layer="linear 9>9", reason="By itself linear 9>9 is written otherwise."),),
+    unmeasured=("linear 7>7",),
+    variants=(whole(AS_FLOAT, 10.0), whole(MEASURED, 8.0)),
+)
+
+
+@pytest.fixture
+def measured_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.tune.precision.tune_precision", lambda *_, **__: (PRECISE,))
+
+
+@pytest.mark.usefixtures("measured_so")
+def test_every_layer_is_shown_with_what_int8_saves(run: Run, mixer: str, tuning_folder: Path) -> None:
+    result = run("tune", mixer, "--format", "onnx", "--int8")
+
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "onnxruntime, mixed_wi8_ai8: onnxruntime 1.31.1 on Zen 3, 1 thread, 2026-11-21" in lines
+    assert f"{CONV} 4 2.000 ms int8: faster" in lines
+    assert f"{HEAD} 1 -0.500 ms fp32: slower" in lines
+    assert "int8 as measured 1 8.000 ms 2.000 ms 1.500 ms 1.0 MiB 41.5 dB" in lines
+    assert any(line.startswith("Not measured: linear 9>9. By itself linear 9>9 is") for line in lines)
+    assert any(line.startswith("Not measured: linear 7>7. Allow more with --budget") for line in lines)
+    assert own_tables() == (LAYERS,)
+    assert (tuning_folder / LAYERS.file_name).is_file()
+
+
+@pytest.mark.usefixtures("measured_so")
+def test_precision_as_json(run: Run, mixer: str) -> None:
+    (found,) = json.loads(run("tune", mixer, "--format", "onnx", "--int8", "--json").stdout)["tuned"]
+    assert found["table"]["layers"][0]["precision"] == "int8"
+    assert found["places"] == {CONV: 4, HEAD: 1}
+
+
 # -- what is tuned ----------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +202,10 @@ REFUSED = [
     (("--threads", "0"), 2, "0 is not in the range"),
     (("--device", "moon://base"), 2, "moon"),
     (("--format", "onx"), 2, "no format named 'onx'"),
+    (("--format", "onnx", "--recipe", "int4"), 2, "There is no recipe 'int4'"),
+    (("--format", "onnx", "--recipe", "wi8_weightonly"), 2, "computes in float, so there is nothing to measure"),
+    (("--format", "mnn", "--int8"), 2, "mnn has no recipe 'int8'. Choose from other recipes."),
+    (("--format", "tflite", "--recipe", "mixed_wi8_ai8"), 2, "tflite has no recipe 'mixed_wi8_ai8'"),
     (("--format", "pt2"), 2, "pt2 keeps the kernels as trained. Choose from onnx"),
     (("--format", "onnx", "--format", "tflite", "--save", "x.json"), 2, "--save takes the table of one runtime"),
 ]

@@ -49,12 +49,13 @@ def test_a_file_has_a_line_for_each_group_and_the_same_bytes_in_any_order(tmp_pa
 
 
 def test_layers_are_kept_beside_groups_and_replaced_one_by_one(tuning_folder: Path) -> None:
-    first = replace(MANY, layers=(layer_entry("linear 8>4", 2.0, 1.0), layer_entry("linear 9>4", 2.0, 1.0)))
-    keep(first)
+    layers = (layer_entry("linear 8>4", 2.0, 1.0), layer_entry("linear 9>4", 2.0, 1.0))
+    keep(replace(MANY, dot_products=True, layers=layers))
     keep(replace(table(), layers=(layer_entry("linear 8>4", 2.0, 3.0),)))
 
     (found,) = own_tables()
     assert set(found.entries) == set(MANY.entries)
+    assert not found.dot_products  # as the last one says
     assert {str(each.layer): each.why for each in found.layers} == {"linear 8>4": "slower", "linear 9>4": "faster"}
     (file,) = tuning_folder.iterdir()
     assert len(file.read_text().splitlines()) == len(GROUPS) + 5
