@@ -7,9 +7,10 @@ What has to be so, found by measuring; each has a test:
 2. Shapes that the exporter noted go before linear layers are quantized: the quantizer turns transposed weights round
    and then refuses its own graph.
 3. No product with a matrix per channel: per-channel scales of it are refused when it runs.
-
 4. An activation that only clips is taken into the range of the layer before it, which then has no value to spare for
    what is clipped; left to itself it would be computed between two roundings.
+5. Before a convolution that stays float it is left in its place, where it has nothing to do: a float convolution
+   between two conversions is quantized by ONNX Runtime itself, with one scale for all its weights.
 
 Weights are symmetric with one scale per output channel, activations have the ranges of `edgekit.quant.ranges`, and a
 second go has corrected biases, see `edgekit.quant.bias`. A weight-only file is written here: `DequantizeLinear` on
@@ -202,14 +203,16 @@ def _by_kind(source: Path, job: Job) -> tuple[list[str], list[str]]:
 def _around(model: ModelProto, names: list[str]) -> frozenset[str]:
     """What goes into these layers and what comes out, before and after an activation that only clips."""
     constants = {constant.name for constant in model.graph.initializer}
-    wanted = {*names, *_clipping_after(model, names)}
+    wanted = {*names, *(node.name for node in _clipping_after(model, names))}
     nodes = [node for node in model.graph.node if node.name in wanted]
     return frozenset(name for node in nodes for name in (node.input[0], *node.output)) - constants
 
 
 def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) -> ModelProto:
     """Conversions around layers, with these ranges."""
-    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    clipping = _clipping_after(model, names)
+    behind = {node.input[0]: ranges[node.output[0]] for node in clipping}
+    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in {**ranges, **behind}.items()}
     quantizer = QDQQuantizer(
         onnx.shape_inference.infer_shapes(model),
         per_channel=True,
@@ -217,7 +220,7 @@ def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) ->
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=[*names, *_clipping_after(model, names)],
+        nodes_to_quantize=[*names, *(node.name for node in clipping if not _shields(model, node, names))],
         nodes_to_exclude=[],
         op_types_to_quantize=["Conv", "Gemm", "MatMul", *_CLIPPING],
         extra_options={},
@@ -228,11 +231,17 @@ def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) ->
     return made
 
 
-def _clipping_after(model: ModelProto, names: list[str]) -> list[str]:
-    """The activations that only clip what one of these layers gives: its range is measured behind them, and they go."""
+def _clipping_after(model: ModelProto, names: list[str]) -> list[NodeProto]:
+    """The activations that only clip what one of these layers gives: its range is measured behind them."""
     readers = Counter(name for node in model.graph.node for name in node.input)
     given = {node.output[0] for node in model.graph.node if node.name in names and readers[node.output[0]] == 1}
-    return [node.name for node in model.graph.node if node.op_type in _CLIPPING and node.input[0] in given]
+    return [node for node in model.graph.node if node.op_type in _CLIPPING and node.input[0] in given]
+
+
+def _shields(model: ModelProto, node: NodeProto, names: list[str]) -> bool:
+    """Whether an activation stands before a convolution that stays float."""
+    readers = [each for each in model.graph.node if node.output[0] in each.input]
+    return any(each.op_type == "Conv" and each.name not in names for each in readers)
 
 
 def _dynamic(model: ModelProto, names: list[str]) -> ModelProto:

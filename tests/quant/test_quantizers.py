@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import openvino
 import pytest
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
+from torch import nn
 
 from edgekit.filegraph import read_graph
 from edgekit.numerics import compare_one
@@ -370,6 +372,20 @@ def test_an_activation_that_only_clips_goes_into_the_range_before_it(floats: Cal
         for path in (floats("onnx"), made("onnx", "static_wi8_ai8"))
     ]
     assert [each["Relu"] for each in kinds] == [2, 1]
+
+
+def test_onnx_runtime_leaves_depthwise_layers_float(tmp_path: Path) -> None:
+    """It would quantize a float convolution between two conversions, with one scale for all channels."""
+    torch.manual_seed(0)
+    depthwise = nn.Conv2d(8, 8, 3, groups=8)
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), depthwise, nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten())
+    source = tmp_path / "net.onnx"
+    image = torch.zeros(small.SHAPE)
+    with silenced():
+        torch.onnx.export(network.eval(), (image,), source, dynamo=True, input_names=["input"], external_data=False)
+        quantized = write("onnx", "static_wi8_ai8", source, tmp_path / "int8.onnx")
+    found = optimized(quantized, tmp_path)
+    assert (found["QLinearConv"], found["Conv"] + found["FusedConv"]) == (2, 1)
 
 
 def test_the_head_of_another_width_survives_dynamic_quantization(made: Make) -> None:
