@@ -31,6 +31,7 @@ from edgekit.candidates import write_artifact
 from edgekit.clock import Clock
 from edgekit.evaluation.statistics import drop_interval, points
 from edgekit.exporters import Exporter
+from edgekit.material import Material, gather
 from edgekit.network import Network, prepare, set_weights
 from edgekit.numerics import compare_one
 from edgekit.passes.lower import LOWERINGS
@@ -39,7 +40,7 @@ from edgekit.plan import Plan, Request, make_plan
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Job
 from edgekit.quant.openvino import import_nncf
-from edgekit.quantize import Material, choose, gather
+from edgekit.quantize import choose
 from edgekit.quiet import silenced
 from edgekit.runners import load
 

@@ -30,13 +30,13 @@ from torch import nn
 from edgekit.artifact import TensorSpec
 from edgekit.bundle import Manifest, read_manifest
 from edgekit.inputs import generate
+from edgekit.material import Material, gather
 from edgekit.models.build import build
 from edgekit.models.statistics import measure_batch_norms
 from edgekit.models.weights import random_weights
 from edgekit.network import MAX_STATISTICS_SIDE
 from edgekit.numerics import compare_one
 from edgekit.quant.openvino import import_nncf
-from edgekit.quantize import Material, gather
 from edgekit.quiet import silenced
 from edgekit.reference import model_in_float64
 from edgekit.runners import load

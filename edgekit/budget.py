@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from edgekit.artifact import OperatorPrecision, Trial
 from edgekit.errors import BudgetError, MisuseError, ParityError
 from edgekit.evaluation.statistics import decide, drop_interval, images_needed, points
+from edgekit.material import Material
 from edgekit.quant import Quantizer
 from edgekit.quant.recipe import Ranges, Recipe
-from edgekit.quantize import Choice, Made, Material, carry_out, choose
+from edgekit.quantize import Choice, Made, carry_out, choose
 from edgekit.runners import load
 from edgekit.tuning.precision import PrecisionChooser
 

@@ -8,7 +8,6 @@ A stage that is in the cache is skipped, and with it everything only it needs: w
 loaded at all.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -31,14 +30,13 @@ from edgekit.bundle import (
     write_manifest,
 )
 from edgekit.cache import StageCache, stage_key, tool_versions
-from edgekit.candidates import make_artifact, write_artifact
+from edgekit.candidates import make_artifact
 from edgekit.clock import Clock
 from edgekit.data.preprocess import golden
 from edgekit.errors import (
     ConverterError,
     MisuseError,
     NoGainError,
-    ParityError,
 )
 from edgekit.evaluation.store import carry_over as carry_evaluations_over
 from edgekit.exporters import Exporter
@@ -49,10 +47,10 @@ from edgekit.version import __version__
 
 if TYPE_CHECKING:
     from edgekit.inspection import Inspection
+    from edgekit.material import Material
     from edgekit.network import Network
     from edgekit.quant import Quantizer
     from edgekit.quant.recipe import Recipe
-    from edgekit.quantize import Material
     from edgekit.tuning.words import KernelChoice
 
 
@@ -237,7 +235,7 @@ def gather_images(plan: Plan, clock: Clock) -> "Material | None":
     request = plan.request
     if request.data is None:
         return None
-    from edgekit.quantize import gather
+    from edgekit.material import gather
 
     with clock.stage("data"):
         material = gather(request.data, plan.card.preprocessing, plan.inputs, request.calibration)
@@ -255,6 +253,7 @@ def quantized_artifacts(
         ConverterError, MisuseError: It cannot be made.
         ParityError: It is not the network any more.
     """
+    from edgekit.precision_text import speed_note
     from edgekit.quant import float_only
 
     members: list[Member] = []
@@ -268,9 +267,7 @@ def quantized_artifacts(
             *(plan.request.keep_float, plan.request.max_drop, plan.request.smallest),
             *(plan.request.ranges or quantizer.ranges, tool_versions(quantizer.packages)),
         )
-        make = partial(
-            quantized_artifact, plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network
-        )
+        make = partial(quantized, plan.quantized(), exporter, quantizer, recipe, material, folder, clock, network)
         name = f"{exporter.format} {plan.request.recipe}"
         try:
             members.append(recalled(name, key, folder, cache, clock, make))
@@ -278,8 +275,8 @@ def quantized_artifacts(
             declined[exporter.format] = str(error)
             clock.progress.note(f"Left out: {name}. {error}")
             continue
-        for note in members[-1].artifact.notes[1:]:
-            clock.progress.note(f"{name}: {note}.")
+        if (record := members[-1].quantization) is not None and (slow := speed_note(record)):
+            clock.progress.note(f"{name}: {slow}.")
         if plan.partition is not None:
             cut = partial(
                 quantized_in_parts, plan.quantized(), exporter, quantizer, material, members[-1], folder, clock, network
@@ -298,7 +295,7 @@ def with_note(member: Member, notes: Mapping[str, str]) -> Member:
     return structs.replace(member, artifact=artifact)
 
 
-def quantized_artifact(
+def quantized(
     plan: Plan,
     exporter: Exporter,
     quantizer: "Quantizer",
@@ -308,32 +305,10 @@ def quantized_artifact(
     clock: Clock,
     network: LazyNetwork,
 ) -> Member:
-    """One quantized artifact: its float file is lowered, exported and proved, then quantized and compared with it.
+    """One quantized artifact; loads frameworks, which one from the cache does not need."""
+    from edgekit.quantized import quantize_artifact
 
-    Raises:
-        ParityError: The float file is not the network, or the quantized one is not any more.
-        NoGainError: No layer is faster in int8 where the artifact is for.
-    """
-    from edgekit.budget import make_within
-    from edgekit.precision_text import speed_note
-    from edgekit.verify import repeatable, verify_file
-
-    prepared = network.get()
-    with tempfile.TemporaryDirectory() as scratch:
-        exact = write_artifact(plan, exporter, Path(scratch), clock, prepared, None)
-        source, target = (place / exact.artifact.files[0].name for place in (Path(scratch), folder))
-        with clock.stage(f"quantize {exporter.format}"):
-            request = plan.request
-            asked = request.keep_float, request.max_drop, plan.precision_chooser(exporter), request.ranges
-            made = make_within(source, target, quantizer, recipe, material, *asked)
-    with clock.stage(f"verify {exporter.format} {plan.request.precision}"):
-        cases = repeatable(verify_file(exporter.runtime, target, prepared.reference))
-    nonfinite = sum(case.parity.nonfinite for case in cases)
-    if nonfinite:
-        raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
-    notes = (f"recipe {recipe.name}", *filter(None, [speed_note(made.record)]), *exact.artifact.notes)
-    artifact = structs.replace(exact.artifact, files=hash_files(made.files), notes=notes)
-    return structs.replace(exact, artifact=artifact, parity=cases, quantization=made.record)
+    return quantize_artifact(plan, exporter, quantizer, recipe, material, folder, clock, network.get())
 
 
 def quantized_in_parts(
@@ -346,11 +321,7 @@ def quantized_in_parts(
     clock: Clock,
     network: LazyNetwork,
 ) -> Member:
-    """A quantized artifact once more, in parts.
-
-    Raises:
-        ParityError: The parts are not the network together.
-    """
+    """A quantized artifact once more, in parts; likewise."""
     from edgekit.quantized_parts import quantize_parts
 
     return quantize_parts(plan, exporter, quantizer, material, whole, folder, clock, network.get())

@@ -12,10 +12,10 @@ from edgekit.budget import make_within
 from edgekit.cache import tool_versions
 from edgekit.errors import ArtifactError, MissingExtraError, MisuseError
 from edgekit.files import output_errors
+from edgekit.material import gather
 from edgekit.places import DEFAULT_TARGET, precisions
 from edgekit.quant import QUANTIZERS, Quantizer
 from edgekit.quant.recipe import DEFAULT_RECIPE, Ranges
-from edgekit.quantize import gather
 from edgekit.quiet import silenced
 from edgekit.runners import load
 from edgekit.tuning.tables import Tuning, own_tables, shipped_tables

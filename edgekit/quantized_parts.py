@@ -16,20 +16,20 @@ from msgspec import structs
 from edgekit.artifact import OperatorPrecision, PartsDescription, QuantRecord
 from edgekit.bundle import Member
 from edgekit.clock import Clock
-from edgekit.errors import ParityError
 from edgekit.exporters import Exporter
 from edgekit.files import hash_files
+from edgekit.material import Material
 from edgekit.network import Network
 from edgekit.partitioned import write_parts
 from edgekit.plan import Plan
 from edgekit.quant import Quantizer
 from edgekit.quant.base import Feed, Job, Layer
 from edgekit.quant.recipe import Ranges
-from edgekit.quantize import Choice, Material, check, compare, describe
+from edgekit.quantize import Choice, check, compare, describe
+from edgekit.quantized import finite_cases
 from edgekit.runners import load
 from edgekit.runners.base import Runner
 from edgekit.runners.parts import read_description
-from edgekit.verify import repeatable, verify_file
 
 
 def quantize_parts(
@@ -71,9 +71,7 @@ def quantize_parts(
             held_out = compare(exporter.runtime, source, target, material)
             check(target.name, held_out, operators, quantizer.recipe(record.recipe))
     with clock.stage(f"verify {exporter.format} {plan.request.precision} parts"):
-        cases = repeatable(verify_file(exporter.runtime, target, network.reference))
-    if nonfinite := sum(case.parity.nonfinite for case in cases):
-        raise ParityError(f"{target.name} gives {nonfinite} NaN or infinite values. Nothing was published.")
+        cases = finite_cases(exporter.runtime, target, network.reference)
     notes = (*exact.artifact.notes, f"recipe {record.recipe}")
     record = structs.replace(record, operators=operators, held_out=held_out, max_drop=None, trials=())
     return structs.replace(

@@ -126,16 +126,16 @@ def weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 def halves(path: Path) -> Iterator[tuple[str, NDArray[np.float16]]]:
     """The same, of those in half floats."""
-    model = _load(path)
+    model = parse(path.read_bytes())
     tensors = model.subgraphs[0].tensors
     expanded = {
         operator.outputs[0]: tensors[operator.inputs[0]]
         for operator in model.subgraphs[0].operators
-        if _operator(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
+        if operator_name(model, operator) == _DEQUANTIZE and _expands_constant(model, operator)
     }
     for operator in model.subgraphs[0].operators:
         found = [expanded[index] for index in operator.inputs[1::-1] if index in expanded]
-        if found and _operator(model, operator) in _KINDS and found[0].type == schema.TensorType.FLOAT16:
+        if found and operator_name(model, operator) in _KINDS and found[0].type == schema.TensorType.FLOAT16:
             values = np.asarray(model.buffers[found[0].buffer].data, np.uint8).view(np.float16)
             yield tensors[operator.outputs[0]].name.decode(), values
 

@@ -13,10 +13,11 @@ from edgekit.budget import fewest, given_back, make_within
 from edgekit.data.feed import feed
 from edgekit.data.sources import open_dataset
 from edgekit.errors import BudgetError, MisuseError
+from edgekit.material import Material, gather
 from edgekit.models.cards import IMAGENET
 from edgekit.quant import QUANTIZERS
 from edgekit.quant.base import Layer
-from edgekit.quantize import Choice, Made, Material, gather
+from edgekit.quantize import Choice, Made
 from edgekit.quiet import silenced
 from edgekit.runners import load
 from edgekit.tuning.precision import Verdict

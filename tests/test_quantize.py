@@ -10,10 +10,11 @@ from msgspec import structs
 
 from edgekit.artifact import OperatorPrecision, Parity, TensorSpec
 from edgekit.errors import DataError, MisuseError, NoGainError, ParityError
+from edgekit.material import Material, gather, spread
 from edgekit.models.cards import IMAGENET
 from edgekit.quant import QUANTIZERS
 from edgekit.quant.recipe import RECIPES
-from edgekit.quantize import FLOOR_DB, HALF_FLOOR_DB, Made, Material, check, gather, make, spread
+from edgekit.quantize import FLOOR_DB, HALF_FLOOR_DB, Made, check, make
 from edgekit.quantize_file import Wish, quantize_file
 from edgekit.quiet import silenced
 from edgekit.tuning.precision import PrecisionChooser

@@ -14,8 +14,8 @@ from edgekit.budget import Answers, answers
 from edgekit.bundle import read_manifest
 from edgekit.cli import cli
 from edgekit.evaluation.statistics import drop_interval
+from edgekit.material import Material, gather
 from edgekit.quant.base import Feed
-from edgekit.quantize import Material, gather
 from edgekit.quiet import silenced
 from edgekit.user_module import load_file
 
