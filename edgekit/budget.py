@@ -127,7 +127,8 @@ class _Search:
         ranges: Ranges | None,
     ) -> None:
         self._source, self._quantizer, self._recipe = source, quantizer, recipe
-        self._material, self._max_drop, self._ranges = material, max_drop, ranges
+        self._material, self._max_drop = material, max_drop
+        self._ranges: Ranges | None = ranges
         self._right = answers(quantizer.runtime, source, material)
         self._trials: list[Trial] = []
         self._discordant = (0, 0)

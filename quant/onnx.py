@@ -212,7 +212,9 @@ def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) ->
     """Conversions around layers, with these ranges."""
     clipping = _clipping_after(model, names)
     behind = {node.input[0]: ranges[node.output[0]] for node in clipping}
-    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in {**ranges, **behind}.items()}
+    data: dict[str, Any] = {
+        name: (np.float32(low), np.float32(high)) for name, (low, high) in {**ranges, **behind}.items()
+    }
     quantizer = QDQQuantizer(
         onnx.shape_inference.infer_shapes(model),
         per_channel=True,

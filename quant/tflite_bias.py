@@ -150,7 +150,7 @@ def _own_buffer(model: Any, operator: Any, name: str) -> Any:
     """A buffer that holds the bias of this layer alone; converters let layers share tensors, and tensors buffers."""
     graph, index = model.subgraphs[0], int(operator.inputs[2])
     if sum(index in map(int, other.inputs) for other in graph.operators) > 1:
-        copy = schema.TensorT()
+        copy: Any = schema.TensorT()
         vars(copy).update(vars(graph.tensors[index]))
         copy.name = f"{name}.bias".encode()
         index = len(graph.tensors)

@@ -1,6 +1,6 @@
 """The twin of MobileNets: a depthwise network on which a runtime's default int8 loses points and edgekit's does not."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: Iterator[Feed]) -> None:
         self.feeds = feeds
 
-    def get_next(self) -> Mapping[str, NDArray[np.float32]]:
+    def get_next(self) -> dict[str, NDArray[np.float32]]:
         return dict(next(self.feeds, {}))
 
 
