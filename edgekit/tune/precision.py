@@ -110,7 +110,9 @@ def tune_layers(subject: Subject, bench: Bench, seconds: float, note: Callable[[
     Raises:
         EnvironmentProblemError: Nothing was measured.
     """
-    found = Counter((each.dense, each.method) for each in subject.choice.places if each.dense is not None)
+    found: Counter[tuple[DenseLayer, LayerMethod]] = Counter(
+        (each.dense, each.method) for each in subject.choice.places if each.dense is not None
+    )
     with tempfile.TemporaryDirectory() as folder:
         written = {key: write_layer(*key, subject, Path(folder) / str(index)) for index, key in enumerate(found)}
         contests = [contest for each in written.values() if not isinstance(each, str) for contest in each]
