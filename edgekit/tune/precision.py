@@ -94,7 +94,7 @@ def tune_precision(
     for exporter in plan.exporters:
         with tempfile.TemporaryDirectory() as folder:
             with stage(f"write for {exporter.runtime}"):
-                subject = write_subject(network, plan, exporter, asked, Path(folder))
+                subject = write_subject(network, plan, exporter, asked, bench.scene, Path(folder))
             with stage(f"layers in {exporter.runtime}"):
                 tuned = tune_layers(subject, bench, seconds * (1 - WHOLE_SHARE if whole else 1.0), note)
             if whole:
