@@ -94,7 +94,7 @@ def tune_precision(
     for exporter in plan.exporters:
         with tempfile.TemporaryDirectory() as folder:
             with stage(f"write for {exporter.runtime}"):
-                subject = write_subject(network, plan, exporter, asked, Path(folder))
+                subject = write_subject(network, plan, exporter, asked, bench.scene, Path(folder))
             with stage(f"layers in {exporter.runtime}"):
                 tuned = tune_layers(subject, bench, seconds * (1 - WHOLE_SHARE if whole else 1.0), note)
             if whole:
@@ -110,7 +110,9 @@ def tune_layers(subject: Subject, bench: Bench, seconds: float, note: Callable[[
     Raises:
         EnvironmentProblemError: Nothing was measured.
     """
-    found = Counter((each.dense, each.method) for each in subject.choice.places if each.dense is not None)
+    found: Counter[tuple[DenseLayer, LayerMethod]] = Counter(
+        (each.dense, each.method) for each in subject.choice.places if each.dense is not None
+    )
     with tempfile.TemporaryDirectory() as folder:
         written = {key: write_layer(*key, subject, Path(folder) / str(index)) for index, key in enumerate(found)}
         contests = [contest for each in written.values() if not isinstance(each, str) for contest in each]

@@ -1,6 +1,6 @@
 """What precision is measured on: a network in one format, as an export would quantize it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.exporters import Exporter
@@ -12,7 +12,9 @@ from edgekit.quant.base import Feed
 from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
 from edgekit.quantize import Choice, choose
 from edgekit.quiet import silenced
+from edgekit.tune.measure import Scene
 from edgekit.tune.whole import CASE
+from edgekit.tuning.nearest import Place
 from edgekit.verify import Expected
 
 
@@ -38,8 +40,8 @@ class Subject:
     choice: Choice
 
 
-def write_subject(network: Network, plan: Plan, exporter: Exporter, asked: str, folder: Path) -> Subject:
-    """Writes the float artifact, and the float file that is quantized.
+def write_subject(network: Network, plan: Plan, exporter: Exporter, asked: str, scene: Scene, folder: Path) -> Subject:
+    """Writes the float artifact, and the float file that is quantized, with the forms of kernels that a place gets.
 
     Raises:
         MisuseError: The format does not have the recipe, or nothing in the network may be int8.
@@ -49,9 +51,10 @@ def write_subject(network: Network, plan: Plan, exporter: Exporter, asked: str, 
     quantizer = QUANTIZERS[exporter.format]
     recipe = quantizer.recipe(asked)
     spec = ExportSpec(plan.inputs, network.reference.outputs, plan.metadata)
-    files = {}
+    there = Place((scene.architecture,), scene.cpu, frozenset(), scene.dot_products)
+    chooser, files = replace(plan.chooser(exporter), place=there), {}
     for precision in (DEFAULT_RECIPE, BEST):
-        program = lower(network, exporter.runtime, precision, plan.chooser(exporter)).program
+        program = lower(network, exporter.runtime, precision, chooser).program
         with silenced():
             files[precision] = exporter.load()(program, spec, folder, precision)[0].files
     case = next(each for each in network.reference.cases if each.name == CASE)

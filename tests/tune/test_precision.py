@@ -1,5 +1,6 @@
 """Layers measured in float and in int8: with given figures what becomes of them, and a small network for real."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from edgekit.tuning.precision import LayerPlace
 from edgekit.tuning.tables import keep, own_tables
 from tests.tables import layer_entry as row
 from tests.tune.test_run import SCENE
+
+COUNTING = Scene("armv7l", "Cortex-A15", 1, "instructions", emulated=True, runtimes=frozenset())
 
 CONV, HEAD = "convolution 8>8 at 4x4: 1x1", "linear 8>5"
 LAYER = parse(CONV)
@@ -108,7 +111,7 @@ def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """No files are written for a contest: their figures are given."""
 
     def contests(layer: DenseLayer, *_: object) -> tuple[Contest, ...]:
-        files = dict.fromkeys((FLOAT, INT8), (Path(str(layer)),))
+        files: dict[str, tuple[Path, ...]] = {name: (Path(str(layer)),) for name in (FLOAT, INT8)}
         return (Contest(files, {}, dict.fromkeys(files, X)),)
 
     monkeypatch.setattr(measuring, "precision_contests", contests)
@@ -162,17 +165,16 @@ def test_without_time_nothing_is_measured() -> None:
 
 
 def test_what_is_counted_is_counted_in_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = []
-    nothing: Any = None
-    bench = DeviceBench(replace_scene(), nothing)
-    monkeypatch.setattr(DeviceBench, "measure_together", lambda _, contests, runtime: jobs.append(contests) or contests)
-    contests = [Contest({}, {}, {})] * 3
-    assert list(measure_in_turn(bench, contests, "tflite", 0.0)) == contests
-    assert jobs == [contests]
+    jobs, nothing = [], [taken(1.0, 2.0)] * 3
 
+    def together(_: DeviceBench, contests: Sequence[Contest], runtime: str) -> list[Measured]:
+        jobs.append((len(contests), runtime))
+        return nothing
 
-def replace_scene() -> Scene:
-    return Scene("armv7l", "Cortex-A15", 1, "instructions", emulated=True, runtimes=frozenset())
+    device: Any = None
+    monkeypatch.setattr(DeviceBench, "measure_together", together)
+    assert list(measure_in_turn(DeviceBench(COUNTING, device), [Contest({}, {}, {})] * 3, "tflite", 0.0)) == nothing
+    assert jobs == [(3, "tflite")]
 
 
 # -- the whole network ------------------------------------------------------------------------------------------------
