@@ -36,7 +36,7 @@ Half of an output's energy is gone below 3 dB; the worst sound recipe on the mos
 """
 
 HALF_FLOOR_DB = 40.0
-"""The same where half floats are all that was changed: networks lose little more than each of their weights does."""
+"""The same where half floats are all that was changed: the network that loses most, ParNet-S, is left with 53."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,22 @@ def test_another_target_is_the_same_network_in_other_forms(checkpoint: Path) -> 
     assert (elsewhere[0], elsewhere[1] == artifact) == (network, False)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "lowering"),
+    [("fp16", "fp32"), ("wi8_weightonly", "fp32"), ("dynamic_wi8", "int8"), ("int8", "int8")],
+)
+def test_a_quantized_artifact_is_lowered_for_its_arithmetic(recipe: str, lowering: str) -> None:
+    plan = make_plan(Request("parnet_pico_digits", formats=("onnx",), recipe=recipe, data="digits"))
+    assert (plan.lowering, plan.quantized().lowering) == ("fp32", lowering)
+
+
+def test_formats_without_int8_stay_float_beside_those_that_have_it() -> None:
+    plan = make_plan(Request("parnet_pico_digits", formats=("onnx", "ncnn"), recipe="int8", data="digits"))
+    assert [(entry.format, recipe.name) for entry, _, recipe in plan.quantizers] == [("onnx", "mixed_wi8_ai8")]
+    half = make_plan(dataclasses.replace(plan.request, recipe="fp16"))
+    assert [(entry.format, recipe.name) for entry, _, recipe in half.quantizers] == [("onnx", "fp16"), ("ncnn", "fp16")]
+
+
 @pytest.mark.parametrize("changed", [{"lowering": ("toeplitz",)}, {"max_bytes": 40_000_000}], ids=", ".join)
 def test_what_is_asked_of_the_forms_is_another_artifact(changed: dict[str, Any], checkpoint: Path) -> None:
     network, artifact = keys({}, checkpoint)
