@@ -4,7 +4,9 @@ Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight 
 2019, section 4.2, with means measured on the calibration inputs. A layer is linear, so the mean of what it gives needs
 no run of it: with W its weights, x the means of what each tap of its kernel meets in the float network, and W', x' the
 same after rounding, its bias grows by W x - W' x'. Padding is met like any other value. All layers are measured at
-once and each for itself, so that none makes up for what another one already has.
+once and each for itself, so that none makes up for what another one already has. Layer by layer, with what the layers
+before have lost, takes the inputs as often as there are layers, and gave 0.2 dB more on one network and 0.1 less on
+another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

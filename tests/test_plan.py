@@ -249,7 +249,8 @@ def test_a_board_without_a_runtime_has_no_formats(monkeypatch: pytest.MonkeyPatc
         ({"formats": ("onnx", "nnapi")}, UnknownNameError, r"no format named 'nnapi'"),
         ({"recipe": "int9"}, MisuseError, r"no recipe 'int9': it begins with 'int9'"),
         ({"recipe": "int8"}, MisuseError, r"'int8' needs images: .* Give them with --data: a folder"),
-        ({"data": "digits"}, MisuseError, r"--data, --float, --max-drop and --smallest are for quantizing"),
+        ({"data": "digits"}, MisuseError, r"--ranges, --max-drop and --smallest are for quantizing"),
+        ({"ranges": "mse"}, MisuseError, r"--ranges, --max-drop and --smallest are for quantizing"),
         (
             {"recipe": "int8", "data": "digits", "formats": ("pt2", "ncnn")},
             MisuseError,
