@@ -118,7 +118,8 @@ DEFAULTS: Mapping[str, Callable[[nn.Module, Material, Path], dict[str, Path]]] =
 
 def export(arguments: argparse.Namespace, recipe: str, folder: Path) -> Manifest:
     """Our bundle."""
-    options = ["--data", arguments.data, "--recipe", recipe, "--calibration", str(arguments.calibration)]
+    options = ["--target", "host", "--data", arguments.data, "--recipe", recipe]
+    options += ["--calibration", str(arguments.calibration)]
     formats = [part for name in arguments.format or DEFAULTS for part in ("--format", name)]
     sizes = ["--input", str(arguments.input)] if arguments.input else []
     asked = [arguments.model, *options, *formats, *sizes, "-o", str(folder)]

@@ -36,6 +36,9 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 ROUNDS = 30
 """Inferences of each candidate on a device that is not this machine."""
 
+COUNTS = 3
+"""Inferences that are counted of each; the least counts, for another thread of a runtime can only add to one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -147,7 +150,7 @@ class DeviceBench:
         job = Job(
             tasks=tasks,
             measure="instructions" if self.counted else "latency",
-            repeats=1 if self.counted else ROUNDS,
+            repeats=COUNTS if self.counted else ROUNDS,
             warmup=1,
             threads=self.scene.threads,
         )
