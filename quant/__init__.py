@@ -67,6 +67,11 @@ class Quantizer:
             )
         return found
 
+    def rounds(self, name: str) -> bool:
+        """Whether it has the recipe, or one for the alias, that computes in integers."""
+        recipes = self.recipes[:1] if name == BEST else {name}.intersection(self.recipes)
+        return any(not parse(recipe).exact for recipe in recipes)
+
     def offers(self, name: str) -> bool:
         """Whether it has a recipe of the same precision as the one of a name or of the alias.
 

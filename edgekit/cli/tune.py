@@ -155,13 +155,14 @@ def quantizable(able: tuple[str, ...], asked: tuple[str, ...], recipe: str) -> t
     """
     from edgekit.errors import MisuseError
     from edgekit.quant import QUANTIZERS
-    from edgekit.quant.recipe import BEST, check
+    from edgekit.quant.recipe import BEST, parse
 
-    if check(recipe) == "wi8_weightonly":
-        raise MisuseError("Recipe 'wi8_weightonly' computes in float, so there is nothing to measure against it.")
-    found = tuple(name for name in able if name in QUANTIZERS and recipe in (BEST, *QUANTIZERS[name].recipes))
+    if recipe != BEST and parse(recipe).exact:
+        raise MisuseError(f"Recipe {recipe!r} computes in float, so there is nothing to measure against it.")
+    found = tuple(name for name in able if name in QUANTIZERS and QUANTIZERS[name].rounds(recipe))
     if lacking := [name for name in asked if name not in found]:
-        raise MisuseError(f"{lacking[0]} has no recipe {recipe!r}. Choose from {', '.join(found) or 'other recipes'}.")
+        others = ", ".join(found) or "other recipes"
+        raise MisuseError(f"{lacking[0]} has no recipe {recipe!r} that computes in integers. Choose from {others}.")
     if not found:
         raise MisuseError(f"No runtime of the device has recipe {recipe!r}. Choose int8, or another device.")
     return found
