@@ -86,12 +86,14 @@ class Choice:
     Attributes:
         places: Those that structure and the user's wish leave to int8, and what stands beside them.
         verdicts: What was decided of these, by their names.
+        architectures: Where the file will run; none is anywhere.
     """
 
     layers: tuple[Layer, ...]
     why: Mapping[str, str]
     places: tuple[LayerPlace, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    architectures: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -139,7 +141,8 @@ def choose(
     )
     verdicts = decide(places) if decide is not None and not recipe.exact else {}
     measured = {name: each.reason for name, each in verdicts.items() if each.reason}
-    choice = Choice(layers, {**why, **measured}, places, verdicts)
+    architectures = () if decide is None else decide.place.architectures
+    choice = Choice(layers, {**why, **measured}, places, verdicts, architectures)
     if not choice.chosen:
         raise NoGainError(no_gain(source.name, verdicts))
     return choice
@@ -179,7 +182,8 @@ def carry_out(
     """
     module = quantizer.load()
     ranges = ranges or quantizer.ranges
-    job = Job(recipe, frozenset(choice.chosen), material.calibrating, len(material.calibration[1]), ranges, draft=draft)
+    chosen, images, places = frozenset(choice.chosen), len(material.calibration[1]), choice.architectures
+    job = Job(recipe, chosen, material.calibrating, images, ranges, places, draft=draft)
     files = module.quantize(source, job, target)
     operators = describe(choice, module.quantized(target), recipe)
     try:

@@ -67,7 +67,8 @@ def quantize_parts(
         source = Path(scratch) / exact.artifact.files[0].name
         with clock.stage(f"quantize {exporter.format} parts"):
             target = folder / source.name
-            files, operators = _quantized(source, target, exporter.runtime, quantizer, material, record)
+            places = plan.precision_chooser(exporter).place.architectures
+            files, operators = _quantized(source, target, exporter.runtime, quantizer, material, record, places)
             held_out = compare(exporter.runtime, source, target, material)
             check(target.name, held_out, operators, quantizer.recipe(record.recipe))
     with clock.stage(f"verify {exporter.format} {plan.request.precision} parts"):
@@ -83,7 +84,13 @@ def quantize_parts(
 
 
 def _quantized(
-    source: Path, target: Path, runtime: str, quantizer: Quantizer, material: Material, whole: QuantRecord
+    source: Path,
+    target: Path,
+    runtime: str,
+    quantizer: Quantizer,
+    material: Material,
+    whole: QuantRecord,
+    architectures: tuple[str, ...],
 ) -> tuple[list[Path], tuple[OperatorPrecision, ...]]:
     """Writes every part under its name, and the description; gives back all files and what became of the layers."""
     module, recipe, described = quantizer.load(), quantizer.recipe(whole.recipe), read_description(source)
@@ -98,7 +105,7 @@ def _quantized(
             chosen = frozenset(layer.name for layer in layers if layer.name not in why)
             calibration = partial(_feeds, material, described, runners, number)
             if chosen:
-                job = Job(recipe, chosen, calibration, whole.calibration.images, ranges)
+                job = Job(recipe, chosen, calibration, whole.calibration.images, ranges, architectures)
                 files += module.quantize(exact, job, written)
             else:
                 files += [Path(shutil.copyfile(source.with_name(name), target.with_name(name))) for name in part.files]

@@ -54,6 +54,7 @@ class Job:
         calibration: Starts the calibration inputs anew, one run's after another.
         images: How many runs they are.
         ranges: How the ranges of static activations are chosen.
+        architectures: Where the file will run; none is anywhere.
         corrected: Whether biases may be corrected.
         draft: Whether the file only ranks layers, so that what takes long and moves all of them alike may be left out.
     """
@@ -63,6 +64,7 @@ class Job:
     calibration: Callable[[], Iterator[Feed]]
     images: int
     ranges: Ranges = "minmax"
+    architectures: tuple[str, ...] = ()
     corrected: bool = True
     draft: bool = False
 

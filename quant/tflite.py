@@ -8,8 +8,8 @@ What has to be so, found by measuring; each has a test:
    of the images, makes them depend on that order and lets the first image count most.
 3. Layers are named together with their operator: to the quantizer the network's output is an operator too, of the name
    of the layer before it, and would be given in integers.
-4. Linear layers have one scale for all their weights in dynamic form: tflite-runtime 2.14, the last one for ARMv7,
-   takes the first of several for all, without a word. One costs less than 1 dB.
+4. Linear layers that may run on ARMv7 have one scale for all their weights in dynamic form: tflite-runtime 2.14, the
+   last one there, takes the first of several for all, without a word. One costs less than 1 dB.
 5. Half floats are written here, `DEQUANTIZE` on the constant, which the runtimes run once: the quantizer has them for
    layers, and not for the products with matrices that most of a file may be.
 6. The file is written anew, with its constants inside it and aligned, see `edgekit.flatbuffer`.
@@ -34,7 +34,6 @@ from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
 from edgekit.quant.ranges import find_ranges
-from edgekit.quant.recipe import Method
 from edgekit.quant.tflite_bias import Watched, corrected, operator_name, parse, rounded_layers, tensor_name
 
 _KINDS: dict[str, Kind] = {
@@ -54,6 +53,10 @@ _NAMES = {
 _CLIPS = {schema.ActivationFunctionType.RELU: "relu", schema.ActivationFunctionType.RELU6: "relu6"}
 
 _BITS = 8
+
+_MISREADING = "armv7l"
+"""Where the only runtime there is takes one scale for all."""
+
 _HALF = b"_half"
 _NARROW = frozenset({schema.TensorType.INT8, schema.TensorType.FLOAT16})
 _DEQUANTIZE = "DEQUANTIZE"
@@ -254,18 +257,19 @@ def _recipe(source: Path, job: Job) -> Any:
     manager = recipe_manager.RecipeManager()
     for layer in layers(source):
         if layer.name in job.chosen:
-            _add(manager, job.recipe.method, f"^{re.escape(layer.name)};?$", layer.kind)
+            _add(manager, job, f"^{re.escape(layer.name)};?$", layer.kind)
     return manager.get_quantization_recipe()
 
 
-def _add(manager: Any, method: Method, pattern: str, kind: Kind) -> None:
-    operator = _NAMES[kind]
+def _add(manager: Any, job: Job, pattern: str, kind: Kind) -> None:
+    operator, method = _NAMES[kind], job.recipe.method
     per_channel = qtyping.QuantGranularity.CHANNELWISE
     min_max = algorithm_manager.AlgorithmName.MIN_MAX_UNIFORM_QUANT
     if method in ("static", "mixed"):
         manager.add_static_config(pattern, operator, _BITS, _BITS, per_channel, min_max)
     elif method == "dynamic":
-        granularity = qtyping.QuantGranularity.TENSORWISE if kind == "linear" else per_channel
+        one = kind == "linear" and (_MISREADING in job.architectures or not job.architectures)
+        granularity = qtyping.QuantGranularity.TENSORWISE if one else per_channel
         manager.add_dynamic_config(pattern, operator, _BITS, granularity, min_max)
     else:
         manager.add_weight_only_config(pattern, operator, _BITS, per_channel, min_max)

@@ -80,10 +80,21 @@ def test_a_product_of_tflite_stays_float(made: Make) -> None:
         assert graph.sizes[products[0].operands[1]] == 16 * 8 * 8 * 4 or graph.sizes[products[0].operands[0]] == 4096
 
 
-@pytest.mark.parametrize(("recipe", "scales"), [("dynamic_wi8", 1), ("static_wi8_ai8", 10)])
-def test_a_linear_layer_of_tflite_has_one_scale_in_dynamic_form(recipe: str, scales: int, made: Make) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "architectures", "scales"),
+    [
+        ("dynamic_wi8", (), 1),
+        ("dynamic_wi8", ("armv7l", "aarch64"), 1),
+        ("dynamic_wi8", ("x86_64",), 10),
+        ("static_wi8_ai8", ("armv7l",), 10),
+    ],
+)
+def test_a_linear_layer_of_tflite_has_one_scale_in_dynamic_form_where_it_may_run_on_armv7(
+    recipe: str, architectures: tuple[str, ...], scales: int, floats: Callable[[str], Path], tmp_path: Path
+) -> None:
     """The ARM tests show what becomes of it in tflite-runtime 2.14; convolutions have one for each channel in both."""
-    model: Any = schema.ModelT.InitFromPackedBuf(made("tflite", recipe).read_bytes(), 0)
+    path = write("tflite", recipe, floats("tflite"), tmp_path / "made.tflite", architectures=architectures)
+    model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     found = {tuple(each.shape): each.quantization for each in model.subgraphs[0].tensors if each.quantization}
     assert len(found[10, 24].scale) == scales
     assert len(found[24, 1, 1, 16].scale) == 24
