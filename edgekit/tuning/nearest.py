@@ -15,10 +15,11 @@ from math import log2, prod
 from edgekit.kernel_group import DEPTHWISE, KernelGroup, KernelStep, Kind
 from edgekit.tuning.tables import Entry, Table
 
-LEAST_SAVED = 0.15
+LEAST_SAVED, MOST_NEEDED = 0.15, 0.75
 """Share of what a group adds as trained that another form has to save before groups like it are written so.
 
-What a few percent decide for one size, decide otherwise for the next.
+What a few percent decide for one size, they decide otherwise for the next: of times the least is asked for once more
+with every doubling that lies between the groups, up to the most. Counted instructions grow more evenly.
 """
 
 
@@ -49,8 +50,9 @@ class Found:
         added = {form.form: form.cost - entry.empty for form in entry.forms}
         if entry.group == group or entry.chosen not in added or DEPTHWISE not in added:
             return entry.chosen
-        trained = added[DEPTHWISE]
-        clear = added[entry.chosen] < (1 - LEAST_SAVED) * trained
+        trained, further = added[DEPTHWISE], 0.0 if self.table.emulated else distance(entry.group, group)
+        needed = min(LEAST_SAVED * (1 + further), MOST_NEEDED)
+        clear = added[entry.chosen] < (1 - needed) * trained
         return entry.chosen if clear else DEPTHWISE
 
     def costs(self, names: Iterable[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from tests.kernels import GROUPS, circular, group, same
 from tests.tables import HERE, entry, only, table
 
 PAIR = GROUPS["pair and local"]
-NEAR = replace(PAIR, channels=2 * PAIR.channels)
+NEAR, FAR = replace(PAIR, channels=2 * PAIR.channels), replace(PAIR, channels=16 * PAIR.channels)
 
 
 def source(own: list[Table], rules: list[Table], of: KernelGroup = PAIR, place: Place = HERE) -> str | None:
@@ -43,14 +43,25 @@ def test_a_package_has_its_name_in_any_case() -> None:
 
 @pytest.mark.parametrize(
     ("of", "cost", "form"),
-    [(PAIR, 2.9, "dense"), (NEAR, 2.9, "depthwise"), (NEAR, 2.6, "dense"), (NEAR, 3.1, "dense")],
-    ids=["the same group", "saves too little", "saves enough", "as trained was not chosen and costs more"],
+    [
+        (PAIR, 2.9, "dense"),
+        (NEAR, 2.5, "depthwise"),
+        (NEAR, 2.3, "dense"),
+        (FAR, 2.3, "depthwise"),
+        (FAR, 1.4, "dense"),
+    ],
+    ids=["the same group", "too little", "enough", "too little so far away", "enough at any distance"],
 )
 def test_a_like_group_is_written_otherwise_only_for_what_clearly_saves(of: KernelGroup, cost: float, form: str) -> None:
-    trained = 3.0 if cost < 3 else 4.0
-    measured = entry(PAIR, {"depthwise": trained, "dense": cost}, empty=1.0, chosen="dense")
+    measured = entry(PAIR, {"depthwise": 3.0, "dense": cost}, empty=1.0, chosen="dense")
     (found,) = find(of, "onnxruntime", HERE, [], [table(measured)])
     assert found.form_for(of) == form
+
+
+def test_counted_instructions_speak_for_groups_far_away() -> None:
+    measured = entry(PAIR, {"depthwise": 3.0, "dense": 2.3}, empty=1.0, chosen="dense")
+    (found,) = find(FAR, "onnxruntime", HERE, [], [table(measured, emulated=True)])
+    assert found.form_for(FAR) == "dense"
 
 
 @pytest.mark.parametrize("other", [SISTER, OLDER], ids=["another CPU", "another version"])
