@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 
 from edgekit.artifact import OperatorPrecision, QuantRecord
-from edgekit.tuning.words import cost_text
-
-MEASURED = ("measured here", "measured on a sister device", "rules")
-"""How the sources begin that are measurements."""
+from edgekit.tuning.words import cost_text, rules_of
 
 
 def speed_note(record: QuantRecord) -> str:
@@ -25,14 +22,9 @@ def speed_note(record: QuantRecord) -> str:
     kept = f"; {slower} are no faster in it and stay float" if slower else ""
     guessed = record.quantized - len(rounded)
     rest = f"; {guessed} are int8 by structure, for nothing like them was measured" if guessed else ""
-    return f"{said}{kept}{rest} ({'; '.join(sources(known))})"
+    return f"{said}{kept}{rest} ({'; '.join(rules_of(each.source for each in known))})"
 
 
 def saved_by(operators: Sequence[OperatorPrecision]) -> float:
     """What operators save together."""
     return sum(each.saved or 0.0 for each in operators)
-
-
-def sources(operators: Sequence[OperatorPrecision]) -> list[str]:
-    """What decided, without the layers that stood for others."""
-    return list(dict.fromkeys(each.source.partition(", by ")[0] for each in operators))

@@ -28,6 +28,7 @@ from edgekit.quant.half import half_reasons, halved
 from edgekit.quant.recipe import Ranges, Recipe
 from edgekit.runners import load
 from edgekit.tuning.precision import LayerPlace, PrecisionChooser, Verdict
+from edgekit.tuning.words import rules_of
 
 FLOOR_DB = 5.0
 """Lowest SNR of the outputs on images that were not calibrated with.
@@ -150,17 +151,12 @@ def choose(
 
 def no_gain(name: str, verdicts: Mapping[str, Verdict]) -> str:
     """What to say of a network that is faster in float."""
-    sources = "; ".join(dict.fromkeys(rule_of(each.source) for each in verdicts.values()))
+    sources = "; ".join(rules_of(each.source for each in verdicts.values()))
     return (
         f"Int8 does not pay here: of {len(verdicts)} layers in {name} that could be int8 none is faster in it "
         f"({sources}), so the float file is the fastest. For a smaller file use --recipe wi8_weightonly, or "
         "--smallest, which quantizes them all the same."
     )
-
-
-def rule_of(source: str) -> str:
-    """What decided, without the layer that stood for another one."""
-    return source.partition(", by ")[0]
 
 
 def carry_out(

@@ -174,8 +174,7 @@ def _made(source: Path, job: Job) -> ModelProto:
     if job.recipe.half:
         return _halves(_named(source), job.chosen)
     fixed, dynamic = _by_kind(source, job)
-    watched = Watched(_named(source), _around(_named(source), fixed))
-    ranges = find_ranges(lambda: watched.runs(job.calibration()), job.ranges) if fixed else {}
+    ranges = _ranges(_named(source), fixed, job) if fixed else {}
 
     def quantized(model: ModelProto) -> ModelProto:
         if job.recipe.method == "weightonly":
@@ -193,11 +192,17 @@ def _made(source: Path, job: Job) -> ModelProto:
 
 def _by_kind(source: Path, job: Job) -> tuple[list[str], list[str]]:
     """The chosen layers whose ranges are fixed beforehand, and those that find them in every run."""
-    kinds = {layer.name: layer.kind for layer in layers(source)}
     if job.recipe.exact:
         return [], []
+    kinds = {layer.name: layer.kind for layer in layers(source)}
     dynamic = {name for name in job.chosen if job.recipe.method_of(kinds[name]) == "dynamic"}
     return sorted(job.chosen - dynamic), sorted(dynamic)
+
+
+def _ranges(model: ModelProto, names: list[str], job: Job) -> dict[str, Range]:
+    """The ranges around layers, over the calibration inputs."""
+    watched = Watched(model, _around(model, names))
+    return find_ranges(lambda: watched.runs(job.calibration()), job.ranges)
 
 
 def _around(model: ModelProto, names: list[str]) -> frozenset[str]:
@@ -278,10 +283,7 @@ def _weights_only(model: ModelProto, chosen: frozenset[str]) -> ModelProto:
     for name in stored:
         if not any(name in node.input for node in model.graph.node):
             model.graph.initializer.remove(constants[name])
-    nodes = [*made, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
+    return _begun_with(made, model)
 
 
 def _halves(model: ModelProto, chosen: frozenset[str]) -> ModelProto:
@@ -297,6 +299,11 @@ def _halves(model: ModelProto, chosen: frozenset[str]) -> ModelProto:
         values: NDArray[Any] = numpy_helper.to_array(constant)
         constant.CopyFrom(numpy_helper.from_array(halved(values), f"{name}.half"))
         made.append(helper.make_node(_CAST, [constant.name], [name], name=f"{name}.{_CAST}", to=TensorProto.FLOAT))
+    return _begun_with(made, model)
+
+
+def _begun_with(made: list[NodeProto], model: ModelProto) -> ModelProto:
+    """A model with nodes before all that it has."""
     nodes = [*made, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

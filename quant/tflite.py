@@ -34,7 +34,15 @@ from edgekit.quant import dense
 from edgekit.quant.base import Job, Kind, Layer
 from edgekit.quant.half import halved
 from edgekit.quant.ranges import find_ranges
-from edgekit.quant.tflite_bias import Watched, corrected, operator_name, parse, rounded_layers, tensor_name
+from edgekit.quant.tflite_bias import (
+    Watched,
+    corrected,
+    operator_name,
+    parse,
+    rounded_layers,
+    same_padding,
+    tensor_name,
+)
 
 _KINDS: dict[str, Kind] = {
     "CONV_2D": "convolution",
@@ -98,18 +106,9 @@ def _dense(kind: Kind, operator: Any, shape: Shape, weight: Shape) -> DenseLayer
     given = operator.builtinOptions
     sides = (shape[1:3], weight[1:3])
     steps = ((given.strideH, given.strideW), (given.dilationHFactor, given.dilationWFactor))
-    padding = (0, 0, 0, 0) if given.padding == schema.Padding.VALID else _same(sides, steps)
+    padding = (0, 0, 0, 0) if given.padding == schema.Padding.VALID else same_padding(sides, steps)
     clip = _CLIPS.get(given.fusedActivationFunction, "")
     return dense.convolution((weight[3], weight[0]), sides, steps, padding, clip)
-
-
-def _same(sides: tuple[Shape, Shape], steps: tuple[Shape, Shape]) -> Shape:
-    """The zeros of padding SAME, (top, left, bottom, right): as many as the strides need, the odd one behind."""
-    totals = [
-        max((-(-side // step) - 1) * step + (taps - 1) * dilated + 1 - side, 0)
-        for side, taps, step, dilated in zip(*sides, *steps, strict=True)
-    ]
-    return (*(total // 2 for total in totals), *(total - total // 2 for total in totals))
 
 
 def _is_constant(model: Any, tensor: Any) -> bool:

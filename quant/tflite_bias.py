@@ -1,6 +1,6 @@
 """What calibration and bias correction take from TFLite files: tensors of a run, layers before and after, biases."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -124,14 +124,25 @@ def _window(model: Any, operator: Any) -> Window:
     dilations = options.dilationHFactor, options.dilationWFactor
     if options.padding != _SAME:
         return Window(strides, dilations)
-    sides = zip(
-        tensors[operator.inputs[0]].shape[1:3], tensors[operator.inputs[1]].shape[1:3], strides, dilations, strict=True
+    sides = tuple(tensors[index].shape[1:3] for index in operator.inputs[:2])
+    top, left, bottom, right = same_padding((sides[0], sides[1]), (strides, dilations))
+    return Window(strides, dilations, (top, left), (bottom, right))
+
+
+def same_padding(
+    sides: tuple[Sequence[int], Sequence[int]], steps: tuple[Sequence[int], Sequence[int]]
+) -> tuple[int, int, int, int]:
+    """The zeros of padding SAME, (top, left, bottom, right): as many as the strides need, the odd one behind.
+
+    Args:
+        sides: Of the map, and of the kernel; (height, width).
+        steps: Stride and dilation.
+    """
+    vertical, horizontal = (
+        max((-(-side // step) - 1) * step + (taps - 1) * dilated + 1 - side, 0)
+        for side, taps, step, dilated in zip(*sides, *steps, strict=True)
     )
-    missing = [
-        max((-(-side // stride) - 1) * stride + (size - 1) * step + 1 - side, 0) for side, size, stride, step in sides
-    ]
-    before = missing[0] // 2, missing[1] // 2
-    return Window(strides, dilations, before, (missing[0] - before[0], missing[1] - before[1]))
+    return vertical // 2, horizontal // 2, vertical - vertical // 2, horizontal - horizontal // 2
 
 
 def corrected(content: bytes, layers: Mapping[str, Rounded], feeds: Iterable[Feed]) -> bytes:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgekit.dense_layer import DenseLayer
-from edgekit.errors import ConverterError, EnvironmentProblemError
+from edgekit.errors import ConverterError
 from edgekit.network import StageClock, prepare
 from edgekit.plan import Plan
 from edgekit.tune.artifacts import Contest
@@ -25,7 +25,7 @@ from edgekit.tune.entries import why_wrong
 from edgekit.tune.layer_probe import FLOAT, INT8, precision_contests
 from edgekit.tune.measure import Bench, Measured, measure_in_turn
 from edgekit.tune.race import cost, typical
-from edgekit.tune.run import WHOLE_SHARE, new_table
+from edgekit.tune.run import WHOLE_SHARE, new_table, nothing_measured
 from edgekit.tune.subject import Subject, write_subject
 from edgekit.tune.whole_precision import WholePrecision, compare_precisions, faster_than_measured, settled
 from edgekit.tuning.tables import LayerEntry, LayerMethod, Table
@@ -124,9 +124,7 @@ def tune_layers(subject: Subject, bench: Bench, seconds: float, note: Callable[[
             note(f"{layer} was not measured. {each.disturbance}")
     entries = tuple(each.entry for each in results.values() if each.entry is not None)
     if not entries:
-        raise EnvironmentProblemError(
-            f"Nothing was measured in {subject.exporter.runtime}. Leave the machine alone, or allow more with --budget."
-        )
+        raise nothing_measured(subject.exporter)
     package = next(each.package for each in results.values() if each.package)
     return TunedPrecision(
         runtime=subject.exporter.runtime,

@@ -22,7 +22,7 @@ from edgekit.tune.entries import entry, refused
 from edgekit.tune.measure import Bench, Scene
 from edgekit.tune.whole import AS_TRAINED, BEFORE, SLOWER, TUNED, Variant, compare_whole
 from edgekit.tuning.choose import Choose, as_trained
-from edgekit.tuning.nearest import Place
+from edgekit.tuning.nearest import place_of
 from edgekit.tuning.tables import SCHEMA_VERSION, Entry, Table
 from edgekit.version import __version__
 
@@ -103,9 +103,7 @@ def tune_groups(
     """Measures every group with one runtime."""
     entries, package, never = measure_groups(list(groups), plan, exporter, bench, seconds, note)
     if not entries:
-        raise EnvironmentProblemError(
-            f"Nothing was measured in {exporter.runtime}. Leave the machine alone, or allow more with --budget."
-        )
+        raise nothing_measured(exporter)
     measured = {each.group for each in entries}
     return Tuned(
         runtime=exporter.runtime,
@@ -114,6 +112,13 @@ def tune_groups(
         refused=never,
         unmeasured=tuple(str(group) for group in groups if group not in measured),
         variants=(),
+    )
+
+
+def nothing_measured(exporter: Exporter) -> EnvironmentProblemError:
+    """What to say where a runtime has no entry."""
+    return EnvironmentProblemError(
+        f"Nothing was measured in {exporter.runtime}. Leave the machine alone, or allow more with --budget."
     )
 
 
@@ -174,9 +179,7 @@ def measure_network(
     network: Network, plan: Plan, exporter: Exporter, bench: Bench, table: Table, seconds: float
 ) -> tuple[Variant, ...]:
     """The whole network as trained, as it was exported until now, and as the new table has it."""
-    scene = bench.scene
-    place = Place((scene.architecture,), scene.cpu, frozenset({table.package}))
-    before = dataclasses.replace(plan.chooser(exporter), place=place)
+    before = dataclasses.replace(plan.chooser(exporter), place=place_of(table))
     tuned = dataclasses.replace(before, own=(table, *before.own))
     choosers: dict[str, Choose] = {AS_TRAINED: as_trained, BEFORE: before, TUNED: tuned}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from edgekit.quant.recipe import BEST, DEFAULT_RECIPE, Recipe
 from edgekit.quantize import Choice, choose
 from edgekit.quiet import silenced
 from edgekit.tune.measure import Scene
-from edgekit.tune.whole import CASE
+from edgekit.tune.whole import timed_case
 from edgekit.tuning.nearest import Place
 from edgekit.verify import Expected
 
@@ -57,14 +57,14 @@ def write_subject(network: Network, plan: Plan, exporter: Exporter, asked: str, 
         program = lower(network, exporter.runtime, precision, chooser).program
         with silenced():
             files[precision] = exporter.load()(program, spec, folder, precision)[0].files
-    case = next(each for each in network.reference.cases if each.name == CASE)
+    case, inputs = timed_case(network, plan)
     return Subject(
         exporter=exporter,
         quantizer=quantizer,
         recipe=recipe,
         exact=files[DEFAULT_RECIPE],
         source=files[BEST],
-        inputs={spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)},
+        inputs=inputs,
         expected=case.outputs[0],
         choice=choose(files[BEST][0], quantizer, recipe),
     )

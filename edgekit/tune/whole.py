@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from edgekit.artifact import Parity
 from edgekit.errors import ArtifactError, EnvironmentProblemError
@@ -13,12 +15,14 @@ from edgekit.kernel_group import DEPTHWISE
 from edgekit.network import Lowered, Network, lower
 from edgekit.numerics import compare_sampled
 from edgekit.plan import Plan
+from edgekit.quant.base import Feed
 from edgekit.quiet import silenced
 from edgekit.tune.artifacts import Contest
 from edgekit.tune.measure import Bench
 from edgekit.tune.race import typical
 from edgekit.tuning.choose import Choose
 from edgekit.tuning.tables import Entry
+from edgekit.verify import ReferenceCase
 
 SLOWER = 1.02
 """A network this many times slower than another is slower; less is noise."""
@@ -83,14 +87,8 @@ def compare_whole(
     made = {name: lower(network, exporter.runtime, plan.request.precision, choose) for name, choose in choosers.items()}
     kept, trained = distinct(made), next(iter(made.values()))
     files = write_whole(network, plan, exporter, kept, folder)
-    case = next(each for each in network.reference.cases if each.name == CASE)
-    inputs = {spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)}
-    measured = bench.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
-    if measured.disturbance is not None:
-        raise EnvironmentProblemError(f"The network was not measured. {measured.disturbance}")
-    for name, reason in measured.failures.items():
-        raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
-    costs = {name: typical(taken) for name, taken in measured.costs.items()}
+    case, inputs = timed_case(network, plan)
+    costs, outputs = measure_files(files, inputs, exporter, bench, seconds)
     base = costs[next(name for name, lowered in kept.items() if forms_of(lowered) == forms_of(trained))]
     return tuple(
         Variant(
@@ -100,11 +98,34 @@ def compare_whole(
             predicted=predicted(lowered, entries),
             forms={choice.group: choice.form for choice in lowered.choices},
             bytes=sum(file.stat().st_size for file in files[name]),
-            parity=compare_sampled(case.outputs[0].values, measured.outputs[name]),
+            parity=compare_sampled(case.outputs[0].values, outputs[name]),
             gate_db=network.reference.gate_db(case, 0),
         )
         for name, lowered in kept.items()
     )
+
+
+def timed_case(network: Network, plan: Plan) -> tuple[ReferenceCase, Feed]:
+    """What a whole network is timed on: the reference's case, and its inputs by name."""
+    case = next(each for each in network.reference.cases if each.name == CASE)
+    return case, {spec.name: image for spec, image in zip(plan.inputs, case.inputs, strict=True)}
+
+
+def measure_files(
+    files: Mapping[str, tuple[Path, ...]], inputs: Feed, exporter: Exporter, bench: Bench, seconds: float
+) -> tuple[dict[str, float], Mapping[str, NDArray[np.float32]]]:
+    """What an inference of each variant costs, and what it answers.
+
+    Raises:
+        ArtifactError: A variant does not run where it is to be measured.
+        EnvironmentProblemError: Something disturbed the measurement.
+    """
+    measured = bench.measure(Contest(files, inputs, {}), exporter.runtime, seconds)
+    if measured.disturbance is not None:
+        raise EnvironmentProblemError(f"The network was not measured. {measured.disturbance}")
+    for name, reason in measured.failures.items():
+        raise ArtifactError(f"The {exporter.format} artifact, {name}, does not run there: {reason}")
+    return {name: typical(taken) for name, taken in measured.costs.items()}, measured.outputs
 
 
 def distinct(made: Mapping[str, Lowered]) -> dict[str, Lowered]:

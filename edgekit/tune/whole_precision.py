@@ -6,16 +6,13 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgekit.errors import ArtifactError, EnvironmentProblemError
 from edgekit.numerics import compare_sampled
 from edgekit.quant.base import Job
 from edgekit.quiet import silenced
-from edgekit.tune.artifacts import Contest
 from edgekit.tune.measure import Bench
-from edgekit.tune.race import typical
 from edgekit.tune.subject import Subject
-from edgekit.tune.whole import SLOWER
-from edgekit.tuning.nearest import Place
+from edgekit.tune.whole import SLOWER, measure_files
+from edgekit.tuning.nearest import place_of
 from edgekit.tuning.precision import PrecisionChooser, saving
 from edgekit.tuning.tables import LayerEntry, Table
 
@@ -54,8 +51,7 @@ def compare_precisions(
         ArtifactError: The network does not run where it is to be measured.
         EnvironmentProblemError: Something disturbed the measurement.
     """
-    there = Place((table.architecture,), table.cpu, frozenset({table.package}), table.dot_products)
-    chooser = PrecisionChooser(table.runtime, there, (table,), ())
+    chooser = PrecisionChooser(table.runtime, place_of(table), (table,), ())
     verdicts = chooser(subject.choice.places)
     sets = {
         MEASURED: frozenset(name for name, each in verdicts.items() if not each.reason),
@@ -65,12 +61,7 @@ def compare_precisions(
     for index, (name, chosen) in enumerate(sets.items()):
         if chosen and chosen not in list(sets.values())[:index]:
             files[name] = quantized(subject, chosen, folder / f"whole{index}{subject.quantizer.suffix}")
-    measured = bench.measure(Contest(files, subject.inputs, {}), subject.exporter.runtime, seconds)
-    if measured.disturbance is not None:
-        raise EnvironmentProblemError(f"The network was not measured. {measured.disturbance}")
-    for name, reason in measured.failures.items():
-        raise ArtifactError(f"The {subject.exporter.format} artifact, {name}, does not run there: {reason}")
-    costs = {name: typical(taken) for name, taken in measured.costs.items()}
+    costs, outputs = measure_files(files, subject.inputs, subject.exporter, bench, seconds)
     known = {each.name: chooser.find(each, table.architecture) for each in subject.choice.places}
     return tuple(
         WholePrecision(
@@ -82,7 +73,7 @@ def compare_precisions(
             else costs[AS_FLOAT] - costs[LOWERED] + saving(subject.choice.places, known, sets.get(name, frozenset())),
             layers=len(sets.get(name, ())),
             bytes=sum(file.stat().st_size for file in files[name]),
-            snr_db=compare_sampled(subject.expected.values, measured.outputs[name]).snr_db,
+            snr_db=compare_sampled(subject.expected.values, outputs[name]).snr_db,
         )
         for name in files
     )

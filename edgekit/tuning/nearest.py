@@ -36,6 +36,11 @@ class Place:
     dot_products: bool = False
 
 
+def place_of(table: Table) -> Place:
+    """Where a table was measured."""
+    return Place((table.architecture,), table.cpu, frozenset({table.package}), table.dot_products)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An entry that speaks for a group, and why."""

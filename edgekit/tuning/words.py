@@ -1,5 +1,7 @@
 """What is told about a choice."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 RATIO = "ratio"
@@ -9,6 +11,11 @@ RATIO = "ratio"
 def cost_text(cost: float, unit: str) -> str:
     """Milliseconds, or millions of executed instructions."""
     return f"{cost:.3f} ms" if unit == "ms" else f"{cost / 1e6:.2f} M instructions"
+
+
+def rules_of(sources: Iterable[str]) -> list[str]:
+    """What decided, each once and without the group or layer that stood for another one."""
+    return list(dict.fromkeys(source.partition(", by ")[0] for source in sources))
 
 
 class CandidateCost(Struct, frozen=True, kw_only=True):
