@@ -71,7 +71,7 @@ def kept_float(folder: Path, manifest: Manifest, formats: Sequence[str], threads
         ArtifactError: A file is missing, damaged, or does not load.
         MissingExtraError: A runtime is not installed.
     """
-    chosen = [member for member in manifest.members if not formats or member.artifact.format in formats]
+    chosen = [member for member in manifest.whole if not formats or member.artifact.format in formats]
     found = []
     for member in chosen:
         if (record := member.quantization) is not None:

@@ -13,6 +13,7 @@ from edgekit.bundle import Manifest, Member, read_manifest
 from edgekit.cache import StageCache
 from edgekit.cli.output import StageLines
 from edgekit.errors import ParityError
+from edgekit.kept_float import kept_float
 from edgekit.numerics import compare_one
 from edgekit.pipeline import export
 from edgekit.plan import Request, make_plan
@@ -94,6 +95,15 @@ def test_a_part_that_nothing_is_quantized_in_stays_as_it_was(cut: Path) -> None:
     stream = next(part for part in described.parts if part.name == "streams.1")
     exact = stream.files[0].replace("int8", "fp32")
     assert (cut / stream.files[0]).stat().st_size == pytest.approx((cut / exact).stat().st_size, rel=0.01)
+
+
+@pytest.mark.slow
+def test_what_stays_float_is_told_of_the_whole_alone(cut: Path) -> None:
+    """Parts have no profile of their own, and the same layers."""
+    whole, _ = both(cut, "onnx")
+    (kept,) = kept_float(cut, read_manifest(cut), (), 1, timed=True)
+    assert kept.artifact == whole.artifact.files[0].name
+    assert kept.timed
 
 
 @pytest.mark.slow
