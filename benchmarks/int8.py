@@ -92,14 +92,15 @@ def openvino_defaults(model: nn.Module, material: Material, folder: Path) -> dic
 
 
 def tflite_defaults(model: nn.Module, material: Material, folder: Path) -> dict[str, Path]:
-    """`litert_torch.convert`, and the quantizer's two recipes as they come."""
+    """`litert_torch.convert`, and the quantizer's two recipes as they come; a file takes and gives float all the same."""
     import litert_torch
     from ai_edge_quantizer import quantizer, recipe
 
     exact = folder / "default.fp32.tflite"
     litert_torch.convert(model, (torch.zeros(material.source.shape),)).export(str(exact))
     made = {"default fp32": exact}
-    for name, settings in (("static", recipe.static_wi8_ai8()), ("dynamic", recipe.dynamic_wi8_afp32())):
+    ports = [{"regex": ".*", "operation": each, "algorithm_key": "no_quantize"} for each in ("INPUT", "OUTPUT")]
+    for name, settings in (("static", recipe.static_wi8_ai8() + ports), ("dynamic", recipe.dynamic_wi8_afp32())):
         path = folder / f"default.{name}.tflite"
         work = quantizer.Quantizer(str(exact), settings)
         data = {"serving_default": [{"args_0": next(iter(feed.values()))} for feed in material.calibrating()]}

@@ -22,6 +22,7 @@ from edgekit.passes.lower.pointwise_linear import PointwiseLinear
 from edgekit.passes.lower.pooled_padding import PooledPadding
 from edgekit.passes.lower.row_layers import RowLayers
 from edgekit.passes.lower.sigmoid_gelu import SigmoidGelu
+from edgekit.passes.lower.split_groups import SplitGroups
 from edgekit.passes.lower.split_layers import SplitLayers
 from edgekit.passes.lower.staged_mean import StagedMean
 from edgekit.passes.lower.whole_gelu import WholeGelu
@@ -47,7 +48,7 @@ class Lowering:
         return (*self.before, *self.after)
 
 
-_split, _even, _padding = SplitLayers(), Equalise(), PooledPadding()
+_split, _groups, _even, _padding = SplitLayers(), SplitGroups(), Equalise(), PooledPadding()
 _staged, _row, _broadcast = StagedMean(), RowLayers(), PlainBroadcast()
 _large_means = StagedMean(least_terms=32 * 32)
 _for_mnn = (PlainNorm(), PlainOperators(), WholeGelu(), SigmoidGelu())
@@ -59,11 +60,11 @@ _for_tflite = (BlocksLast(), _staged, _row, _broadcast)
 LOWERINGS: Mapping[tuple[str, str], Lowering] = MappingProxyType(
     {
         ("onnxruntime", "fp32"): Lowering((_split, ChannelsFirst("transposed")), (_large_means, _padding)),
-        ("onnxruntime", "int8"): Lowering((_split, _even), (_large_means, _padding, PointwiseLinear())),
+        ("onnxruntime", "int8"): Lowering((_split, _groups, _even), (_large_means, _padding, PointwiseLinear())),
         ("openvino", "fp32"): _openvino,
-        ("openvino", "int8"): Lowering((_split, _even, ChannelsFirst("reduced")), (_large_means,)),
-        ("tflite", "fp32"): Lowering((_split,), (*_for_tflite, DividedSigmoid())),
-        ("tflite", "int8"): Lowering((_split, _even), _for_tflite),
+        ("openvino", "int8"): Lowering((_split, _groups, _even, ChannelsFirst("reduced")), (_large_means,)),
+        ("tflite", "fp32"): Lowering((_split, _groups), (*_for_tflite, DividedSigmoid())),
+        ("tflite", "int8"): Lowering((_split, _groups, _even), _for_tflite),
         ("mnn", "fp32"): _mnn,
         ("mnn", "int8"): _mnn,
         ("ncnn", "fp32"): Lowering((_split, ChannelsFirst("reduced")), (_large_means, *_for_ncnn)),
