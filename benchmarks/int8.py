@@ -92,7 +92,7 @@ def openvino_defaults(model: nn.Module, material: Material, folder: Path) -> dic
 
 
 def tflite_defaults(model: nn.Module, material: Material, folder: Path) -> dict[str, Path]:
-    """`litert_torch.convert`, and the quantizer's two recipes as they come; a file takes and gives float all the same."""
+    """`litert_torch.convert`, and the quantizer's two recipes as they come, with float inputs and outputs."""
     import litert_torch
     from ai_edge_quantizer import quantizer, recipe
 

@@ -88,6 +88,7 @@ class Choice:
         places: Those that structure and the user's wish leave to int8, and what stands beside them.
         verdicts: What was decided of these, by their names.
         architectures: Where the file will run; none is anywhere.
+        short_sums: Whether kernels there add products in pairs to 16 bits.
     """
 
     layers: tuple[Layer, ...]
@@ -95,6 +96,7 @@ class Choice:
     places: tuple[LayerPlace, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     architectures: tuple[str, ...] = ()
+    short_sums: bool = False
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -142,8 +144,8 @@ def choose(
     )
     verdicts = decide(places) if decide is not None and not recipe.exact else {}
     measured = {name: each.reason for name, each in verdicts.items() if each.reason}
-    architectures = () if decide is None else decide.place.architectures
-    choice = Choice(layers, {**why, **measured}, places, verdicts, architectures)
+    there = ((), False) if decide is None else (decide.place.architectures, decide.place.short_sums)
+    choice = Choice(layers, {**why, **measured}, places, verdicts, *there)
     if not choice.chosen:
         raise NoGainError(no_gain(source.name, verdicts))
     return choice
@@ -178,8 +180,9 @@ def carry_out(
     """
     module = quantizer.load()
     ranges = ranges or quantizer.ranges
-    chosen, images, places = frozenset(choice.chosen), len(material.calibration[1]), choice.architectures
-    job = Job(recipe, chosen, material.calibrating, images, ranges, places, draft=draft)
+    chosen, images = frozenset(choice.chosen), len(material.calibration[1])
+    there = choice.architectures, choice.short_sums
+    job = Job(recipe, chosen, material.calibrating, images, ranges, *there, draft=draft)
     files = module.quantize(source, job, target)
     operators = describe(choice, module.quantized(target), recipe)
     try:

@@ -55,6 +55,7 @@ class Job:
         images: How many runs they are.
         ranges: How the ranges of static activations are chosen.
         architectures: Where the file will run; none is anywhere.
+        short_sums: Whether kernels there add products in pairs to 16 bits, so that weights get 7 bits instead of 8.
         corrected: Whether biases may be corrected.
         draft: Whether the file only ranks layers, so that what takes long and moves all of them alike may be left out.
     """
@@ -65,6 +66,7 @@ class Job:
     images: int
     ranges: Ranges = "minmax"
     architectures: tuple[str, ...] = ()
+    short_sums: bool = False
     corrected: bool = True
     draft: bool = False
 

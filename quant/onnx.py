@@ -179,8 +179,8 @@ def _made(source: Path, job: Job) -> ModelProto:
     def quantized(model: ModelProto) -> ModelProto:
         if job.recipe.method == "weightonly":
             return _weights_only(model, job.chosen)
-        model = _static(model, fixed, ranges) if fixed else model
-        return _dynamic(model, dynamic) if dynamic else model
+        model = _static(model, fixed, ranges, narrow=job.short_sums) if fixed else model
+        return _dynamic(model, dynamic, narrow=job.short_sums) if dynamic else model
 
     made = quantized(_named(source))
     if job.draft or not job.corrected:
@@ -213,8 +213,8 @@ def _around(model: ModelProto, names: list[str]) -> frozenset[str]:
     return frozenset(name for node in nodes for name in (node.input[0], *node.output)) - constants
 
 
-def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) -> ModelProto:
-    """Conversions around layers, with these ranges."""
+def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range], *, narrow: bool) -> ModelProto:
+    """Conversions around layers, with these ranges; narrow weights are of 7 bits."""
     clipping = _clipping_after(model, names)
     behind = {node.input[0]: ranges[node.output[0]] for node in clipping}
     data: dict[str, Any] = {
@@ -223,7 +223,7 @@ def _static(model: ModelProto, names: list[str], ranges: Mapping[str, Range]) ->
     quantizer = QDQQuantizer(
         onnx.shape_inference.infer_shapes(model),
         per_channel=True,
-        reduce_range=False,
+        reduce_range=narrow,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
@@ -251,8 +251,8 @@ def _shields(model: ModelProto, node: NodeProto, names: list[str]) -> bool:
     return any(each.op_type == "Conv" and each.name not in names for each in readers)
 
 
-def _dynamic(model: ModelProto, names: list[str]) -> ModelProto:
-    """Linear layers as integer products that find the range of their input in every run."""
+def _dynamic(model: ModelProto, names: list[str], *, narrow: bool) -> ModelProto:
+    """Linear layers as integer products that find their input's range in every run; narrow weights are of 7 bits."""
     del model.graph.value_info[:]
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "dynamic.onnx"
@@ -261,6 +261,7 @@ def _dynamic(model: ModelProto, names: list[str]) -> ModelProto:
             written,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
+            reduce_range=narrow,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=[*names, *(f"{name}_MatMul" for name in names)],  # a Gemm becomes a MatMul first
         )

@@ -210,6 +210,7 @@ def _with_ranges(model: Any, job: Job, *, corrected: bool) -> Any:
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=getattr(RangeEstimatorParametersSet, _ESTIMATORS[job.ranges]),
             disable_bias_correction=not corrected,
+            overflow_fix=nncf.OverflowFix.ENABLE if job.short_sums else nncf.OverflowFix.DISABLE,
         ),
     )
 

@@ -35,6 +35,11 @@ class Place:
     packages: frozenset[str]
     dot_products: bool = False
 
+    @property
+    def short_sums(self) -> bool:
+        """Whether int8 kernels add products in pairs to 16 bits (`vpmaddubsw`), which weights of 8 bits overflow."""
+        return "x86_64" in self.architectures and not self.dot_products
+
 
 def place_of(table: Table) -> Place:
     """Where a table was measured."""

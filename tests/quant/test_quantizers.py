@@ -124,6 +124,29 @@ def test_ranges_are_as_asked(name: str, floats: Callable[[str], Path], tmp_path:
     assert found["mse"] != found["percentile"]
 
 
+def widest(path: Path) -> int:
+    """The largest of the integers that weights are stored as, without its sign."""
+    if path.suffix == ".onnx":
+        stored = [numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer]
+    else:
+        nodes = openvino.Core().read_model(path).get_ordered_ops()
+        stored = [np.array(each.data) for each in nodes if each.get_type_name() == "Constant"]
+    return max(int(abs(each.astype(int)).max()) for each in stored if each.dtype == np.int8 and each.ndim > 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("onnx", "static_wi8_ai8"), ("onnx", "dynamic_wi8"), ("openvino", "static_wi8_ai8")]
+)
+def test_weights_have_seven_bits_where_sums_of_two_products_would_not_fit(
+    name: str, recipe: str, floats: Callable[[str], Path], made: Make, tmp_path: Path
+) -> None:
+    source = floats(name)
+    narrow = write(name, recipe, source, tmp_path / source.name, short_sums=True)
+    assert 60 < widest(narrow) <= 64
+    assert 120 < widest(made(name, recipe)) <= 128
+    assert snr_db(name, source, made(name, recipe)) > snr_db(name, source, narrow) > FLOOR_DB - 6
+
+
 @pytest.mark.parametrize(("name", "recipe"), CORRECTED)
 def test_correcting_biases_brings_the_outputs_closer(
     name: str, recipe: str, floats: Callable[[str], Path], made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

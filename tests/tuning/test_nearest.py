@@ -153,3 +153,13 @@ def test_the_nearest_does_not_depend_on_the_order() -> None:
     assert nearest(wanted, entries) == nearest(wanted, reversed(entries)) == entries[1]
     assert nearest(wanted, tied) == nearest(wanted, reversed(tied))
     assert nearest(wanted, []) is None
+
+
+@pytest.mark.parametrize(
+    ("architectures", "dot_products", "short"),
+    [(("x86_64",), False, True), (("x86_64",), True, False), (("armv7l", "aarch64"), False, False)],
+)
+def test_sums_are_short_on_x86_without_dot_products(
+    architectures: tuple[str, ...], dot_products: bool, short: bool
+) -> None:
+    assert Place(architectures, "any", frozenset(), dot_products).short_sums is short
