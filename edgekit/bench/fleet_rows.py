@@ -3,7 +3,7 @@
 What an emulated device gives is marked as such in its row, and stands as executed instructions: it is never a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from edgekit.bench.compare import Side, setting_text
@@ -47,9 +47,10 @@ def fleet_rows(runs: Sequence[Run]) -> list[Row]:
     return [row for same in by_measuring(runs) for row in (*_timed(same, runs), *_executed(same, runs))]
 
 
-def tabulated(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and cells of a table, without a column for memory where nobody has one."""
-    shown = [index for index, name in enumerate(HEADINGS) if name != "memory" or any(row.memory for row in rows)]
+def tabulated(rows: Sequence[Row], without: Collection[str] = ()) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and cells of a table, without a column for memory where nobody has one, nor others that do not fit."""
+    left = {*without, *(() if any(row.memory for row in rows) else ("memory",))}
+    shown = [index for index, name in enumerate(HEADINGS) if name not in left]
     cells = [astuple(row) for row in rows]
     return tuple(HEADINGS[index] for index in shown), [tuple(row[index] for index in shown) for row in cells]
 

@@ -73,9 +73,10 @@ def print_fleet(outcome: Outcome, places: Sequence[Path]) -> None:
     """Prints the figures of several devices in one table, and what has to be known about them."""
     printer, rows = console(), fleet_rows(outcome.runs)
     if rows:
-        if printer.width < WIDE:
+        narrow = printer.width < WIDE
+        if narrow:
             rows = [replace(row, memory=row.memory.partition(" = ")[0]) for row in rows]
-        headings, cells = tabulated(rows)
+        headings, cells = tabulated(rows, without=("runtime", "SNR") if narrow else ())
         shown = table("Devices", *(f">{name}" if name in FIGURES else name for name in headings))
         for *row, verdict in cells:
             shown.add_row(*row, styled(verdict, FLEET_COLOURS[verdict]))
