@@ -94,7 +94,7 @@ class Device:
         (event,) = self._link.run("probe", order=Order(timeout_s=PROBE_SECONDS))
         return self.describe(event["facts"])
 
-    def run(self, job: Job, begun: Callable[[], object] = tuple) -> Record:
+    def run(self, job: Job, begun: Callable[[], object] = int) -> Record:
         """Carries out a job; `begun` is called when its artifacts are loaded and the first round begins.
 
         Raises:

@@ -16,6 +16,13 @@ from edgekit.targets.shipped.measure import Session, carry_out, check_runtimes
 from edgekit.targets.shipped.memory import weigh_all
 
 
+FIRST, SECOND = 1000, 500
+"""Who is killed when memory runs out: the process that holds an artifact, before the one that tells what became of it.
+
+It is what `/proc/<pid>/oom_score_adj` takes.
+"""
+
+
 def main() -> None:
     """Does what the arguments say."""
     if sys.argv[1] == "guard":
@@ -45,12 +52,13 @@ def _take_up(session: Session, arguments: list[str]) -> None:
     if arguments[0] == "hold":
         hold(session, int(arguments[3]))
     elif session.job["measure"] == "memory":
+        _volunteer(SECOND)
         weigh_all(session)
     else:
         carry_out(session)
 
 
-def _volunteer() -> None:
-    """Makes this process the first one that the system kills when memory runs out."""
+def _volunteer(score: int = FIRST) -> None:
+    """Makes this process the first one that the system kills when memory runs out, or one of the first."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")
+        file.write(str(score))
