@@ -15,7 +15,6 @@ from edgekit.targets.shipped.machine import facts, state
 from edgekit.targets.shipped.measure import Session, carry_out, check_runtimes
 from edgekit.targets.shipped.memory import weigh_all
 
-
 FIRST, SECOND = 1000, 500
 """Who is killed when memory runs out: the process that holds an artifact, before the one that tells what became of it.
 
