@@ -113,7 +113,13 @@ def memory_check(name: str, pairing: Pairing, limit: float) -> Check:
 
     Raises:
         MisuseError: It was not measured.
+        EnvironmentProblemError: They are of two devices.
     """
+    if not pairing.together:
+        raise EnvironmentProblemError(
+            f"The memory of {name} was measured on {pairing.devices[0]} and on {pairing.devices[1]}. Measure both on "
+            f"one device: edgekit bench BASELINE BUNDLE --device {pairing.devices[1]}"
+        )
     if pairing.first.memory is None or pairing.second.memory is None:
         raise MisuseError(f"The memory of {name} was left out in one run. Measure both again, without --no-memory.")
     one, other = pairing.first.memory.peak_rss_bytes, pairing.second.memory.peak_rss_bytes

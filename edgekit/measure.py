@@ -18,7 +18,6 @@ import msgspec
 
 from edgekit.bench.child import Place
 from edgekit.bench.machine import ROOT, Probe
-from edgekit.bench.memory import measure_memory
 from edgekit.bench.method import Taken, measure, stage
 from edgekit.bench.record import SCHEMA_VERSION, Core, Machine, Measurement, Memory, Profile, Run, Setting, Subject
 from edgekit.bench.statistics import latency, minutes, round_medians
@@ -27,6 +26,7 @@ from edgekit.bench.trust import Case, judge
 from edgekit.bundle import Manifest, Member, Progress, check_file
 from edgekit.errors import CheckFailedError, EdgekitError, MisuseError, OutputError
 from edgekit.files import whole_file
+from edgekit.footprint import measure_memory
 from edgekit.targets.board import probe_host
 from edgekit.version import __version__
 

@@ -10,6 +10,7 @@ from edgekit.errors import DeviceError
 from edgekit.targets.counter import read_counts
 from edgekit.targets.job import Count, Facts, Failure, Job, Measured, Record, State, Task
 from edgekit.targets.parcel import unpack_outputs
+from edgekit.targets.shipped.watch import Footprint
 
 STEP_SECONDS = 1.0
 """The clock that people set may run this much ahead of or behind the steady one before somebody must have set it."""
@@ -36,6 +37,7 @@ class Answer:
     failed: dict[int, Failure] = field(default_factory=dict)
     samples: dict[int, list[float]] = field(default_factory=dict)
     counts: dict[int, tuple[Count, ...]] = field(default_factory=dict)
+    footprints: dict[int, Footprint] = field(default_factory=dict)
     busy_with: str = "starting"
 
     def take(self, event: dict[str, Any]) -> None:
@@ -51,8 +53,12 @@ class Answer:
                 self.busy_with = f"loading and trying {self.job.tasks[event['task']].key}"
             case "loaded":
                 self.loaded[event["task"]] = msgspec.convert(event, _Loaded)
+            case "weighed":
+                self.footprints[event["task"]] = Footprint(**event["memory"])
             case "failed":
                 self.failed[event["task"]] = msgspec.convert(event, Failure)
+            case "measuring":
+                self.busy_with = f"round 1 of {self.job.repeats}"
             case "rounds":
                 self.busy_with = f"round {event['done'] + 1} of {self.job.repeats}"
                 for task, milliseconds in chain.from_iterable(event["ms"]):
@@ -89,6 +95,8 @@ class Answer:
     def _measured(self, number: int, task: Task, results: bytes) -> Measured:
         if number in self.failed:
             return Measured(key=task.key, runtime=task.runtime, failure=self.failed[number])
+        if number in self.footprints:
+            return Measured(key=task.key, runtime=task.runtime, footprint=self.footprints[number])
         loaded = self.loaded[number]
         return Measured(
             key=task.key,

@@ -80,6 +80,11 @@ class Device:
         """Whether it can count instructions."""
         return self._link.counts
 
+    @property
+    def no_memory(self) -> str:
+        """Why the memory of a process there says nothing; "" where it does."""
+        return self._link.no_memory
+
     def probe(self) -> Facts:
         """What the device is, and which runtimes it has.
 
@@ -89,8 +94,8 @@ class Device:
         (event,) = self._link.run("probe", order=Order(timeout_s=PROBE_SECONDS))
         return self.describe(event["facts"])
 
-    def run(self, job: Job) -> Record:
-        """Carries out a job.
+    def run(self, job: Job, begun: Callable[[], object] = int) -> Record:
+        """Carries out a job; `begun` is called when its artifacts are loaded and the first round begins.
 
         Raises:
             MisuseError: The job cannot be meant as it is.
@@ -108,6 +113,8 @@ class Device:
         try:
             for event in self._link.run("run", folder, "blobs", order=order):
                 answer.take(event)
+                if event["event"] == "measuring":
+                    begun()
         except DeviceError as error:
             raise DeviceError(f"{error} It was busy with {answer.busy_with}.") from error
         if marks:

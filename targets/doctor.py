@@ -91,9 +91,17 @@ def concerns(device: Facts, state: State) -> list[str]:
     """What would make times of this device doubtful, or a job fail."""
     found = []
     if device.emulated:
-        found.append("It is emulated: its outputs are right, its times and memory are not a board's.")
+        found.append("It is emulated: its outputs are a board's, its times are not, and none are shown.")
     if not device.numpy:
         found.append("It has no numpy, which every runtime but ncnn needs.")
+    if 0 < state.available_kib < SHORT_KIB:
+        found.append(f"Only {state.available_kib // 1024} MiB of memory are free.")
+    return found if device.emulated else [*found, *doubts(state)]
+
+
+def doubts(state: State) -> list[str]:
+    """What would make times taken now doubtful."""
+    found = []
     others = sorted({governor for governor in state.governors.values() if governor != "performance"})
     if others:
         found.append(f"The governor is {', '.join(others)}: clocks change while a job runs.")
@@ -103,8 +111,6 @@ def concerns(device: Facts, state: State) -> list[str]:
     hot = [f"{zone} {degrees:.0f} °C" for zone, degrees in state.temperatures_c.items() if degrees >= HOT_C]
     if hot:
         found.append(f"It is hot: {', '.join(hot)}.")
-    if 0 < state.available_kib < SHORT_KIB:
-        found.append(f"Only {state.available_kib // 1024} MiB of memory are free.")
     if state.load is not None and state.load > 0.5:
-        found.append(f"It is busy with something else: its load is {state.load:.2f}.")
+        found.append(f"It is busy with something else: its load is {state.load:.2f}, which makes times doubtful.")
     return found

@@ -8,8 +8,10 @@ from typing import Any, Literal
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgekit.targets.shipped.watch import Footprint
+
 Arrays = Mapping[str, NDArray[Any]]
-Measure = Literal["latency", "instructions"]
+Measure = Literal["latency", "instructions", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class Job:
 
     Attributes:
         tasks: The artifacts.
-        measure: Wall time, or executed instructions where the device can count them.
+        measure: Wall time, executed instructions where the device can count them, or the memory that each artifact
+            takes, in a process of its own that gives neither outputs nor times.
         repeats: How often each is measured; with 0 the artifacts run on their cases only.
         settle: Runs before each turn, which bring its data back into the caches that others have used meanwhile.
         warmup: Runs before that, beyond the one on each case.
@@ -136,6 +139,7 @@ class Measured:
         counts: Instructions of each, where these were measured.
         outputs: For every case the tensors by name.
         memory_kib: `VmRSS` and `VmHWM` of the process `before` and `after` loading it.
+        footprint: Where memory was measured, what it takes in a process of its own.
     """
 
     key: str
@@ -149,6 +153,7 @@ class Measured:
     counts: tuple[Count, ...] = ()
     outputs: tuple[Arrays, ...] = ()
     memory_kib: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    footprint: Footprint | None = None
     failure: Failure | None = None
 
     @property

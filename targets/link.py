@@ -50,6 +50,8 @@ class Link(Protocol):
     address: Address
     emulated: bool
     counts: bool
+    no_memory: str
+    """Why the memory of a process there says nothing; "" where it does."""
 
     def push(self, files: Mapping[str, Content]) -> None:
         """Writes files into the session's folder."""

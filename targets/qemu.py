@@ -24,6 +24,7 @@ class QemuLink:
 
     emulated = True
     counts = True
+    no_memory = "memory is not measured under user-mode emulation, where the emulator's own is part of every process"
 
     def __init__(self, address: Address, progress: Progress) -> None:
         self.address = address

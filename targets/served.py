@@ -69,6 +69,7 @@ class ServedLink:
 
     emulated = False
     counts = False
+    no_memory = ""
 
     def __init__(self, shell: Shell, progress: Progress) -> None:
         self._shell = shell

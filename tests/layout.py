@@ -118,8 +118,9 @@ ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
         "difference": frozenset({"bench", "bundle", "evaluation", "verify"}),
         "gate": frozenset({"bench", "difference", "evaluation", "files"}),
         "report": frozenset({"bench", "bundle", "evaluation", "kernel_file", "tuning"}),
-        "measure": frozenset({"bench", "bundle", "files", "targets"}),
-        "fleet": frozenset({"bench", "bundle", "measure", "reference_file", "targets", "verify"}),
+        "footprint": frozenset({"bench", "targets"}),  # targets: what is the same on boards
+        "measure": frozenset({"bench", "bundle", "files", "footprint", "targets"}),
+        "fleet": frozenset({"bench", "bundle", "footprint", "measure", "reference_file", "targets", "verify"}),
     }
 )
 """Module or package of edgekit to the others it may import, besides WORDS and itself."""

@@ -27,6 +27,7 @@ def pairing(ratio: float | None, low: float = 0.0, high: float = 0.0, *, more_me
         first=measurement([10.0] * 6),
         second=measurement([10.0] * 6, memory=memory),
         comparison=Comparison(ratio=ratio, interval=interval, paired=True, obstacles=obstacles),
+        devices=("ssh://board", "ssh://board"),
     )
 
 
@@ -92,6 +93,13 @@ def test_too_few_rounds_are_refused() -> None:
 def test_what_was_not_measured() -> None:
     with pytest.raises(MisuseError, match=r"onnx artifact was not measured in both .* Pass --measure"):
         check_all(found(), LATENCY)
+
+
+def test_memory_of_two_devices_decides_nothing() -> None:
+    apart = structs.replace(pairing(1.0), devices=("local", "ssh://board"))
+
+    with pytest.raises(EnvironmentProblemError, match="memory of onnx was measured on local and on ssh://board"):
+        check_all(found(apart), Limits(memory=0.05))
 
 
 def test_memory_that_was_not_measured() -> None:

@@ -3,11 +3,11 @@
 What an emulated device gives is marked as such in its row, and stands as executed instructions: it is never a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from edgekit.bench.compare import Side, setting_text
-from edgekit.bench.markdown import latency_text, line_of, machine_text, ratio_text, remark_lines
+from edgekit.bench.markdown import latency_text, line_of, machine_text, memory_text, ratio_text, remark_lines
 from edgekit.bench.record import Execution, Measurement, Run
 
 EMULATED = "EMULATED"
@@ -16,6 +16,8 @@ NO_TIME = (
     "EMULATED: a program stood in for the board. Its outputs are a board's, and executed instructions are exact, but "
     "they know nothing of clock, caches and memory: they are no time."
 )
+
+PEAK = "Memory is the peak of a process that only loads and runs the artifact, as runtime + load + run."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,29 @@ class Row:
     threads: str
     figure: str
     ratio: str
+    memory: str
     snr: str
     verdict: str
 
 
-HEADINGS = ("device", "artifact", "runtime", "threads", "figure", "ratio", "SNR", "verdict")
+HEADINGS = ("device", "artifact", "runtime", "threads", "figure", "ratio", "memory", "SNR", "verdict")
 """Those of a row; a ratio is over the first row of the same device."""
+
+FIGURES = frozenset({"figure", "ratio", "memory", "SNR"})
+"""Headings whose cells stand to the right."""
 
 
 def fleet_rows(runs: Sequence[Run]) -> list[Row]:
     """All artifacts on all devices."""
     return [row for same in by_measuring(runs) for row in (*_timed(same, runs), *_executed(same, runs))]
+
+
+def tabulated(rows: Sequence[Row], without: Collection[str] = ()) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and cells of a table, without a column for memory where nobody has one, nor others that do not fit."""
+    left = {*without, *(() if any(row.memory for row in rows) else ("memory",))}
+    shown = [index for index, name in enumerate(HEADINGS) if name not in left]
+    cells = [astuple(row) for row in rows]
+    return tuple(HEADINGS[index] for index in shown), [tuple(row[index] for index in shown) for row in cells]
 
 
 def by_measuring(runs: Sequence[Run]) -> list[list[Run]]:
@@ -79,6 +93,7 @@ def _row(runs: Sequence[Run], run: Run, one: Measurement | Execution, figures: t
         threads=setting_text(one),
         figure=figure,
         ratio=ratio,
+        memory=memory_text(one.memory),
         snr=f"{one.parity.parity.snr_db:.1f} dB",
         verdict=verdict,
     )
@@ -94,8 +109,12 @@ def footnotes(runs: Sequence[Run]) -> Iterator[str]:
     for same in by_measuring(runs):
         sides = [Side(run, one) for run in same for one in run.measurements]
         yield from (f"{same[0].machine.device}: {text}" for text in remark_lines(sides))
+        if same[0].no_memory:
+            yield f"{same[0].machine.device}: {same[0].no_memory}."
     if any(run.executions for run in runs):
         yield NO_TIME
+    if any(row.memory for row in fleet_rows(runs)):
+        yield PEAK
     for same in by_measuring(runs):
         yield f"{machine_text(same[0])}; profile {same[0].profile.name}: {same[0].profile.summary}"
 
@@ -105,12 +124,13 @@ def fleet_markdown(runs: Sequence[Run]) -> str:
     rows = fleet_rows(runs)
     if not rows:
         return "Nothing was measured.\n"
-    sides = ("---", "---", "---", "---", "--:", "--:", "--:", "---")
-    lines = [line_of(HEADINGS), line_of(sides), *(line_of(_cells(row)) for row in rows)]
+    headings, cells = tabulated(rows)
+    sides = ["--:" if name in FIGURES else "---" for name in headings]
+    lines = [line_of(headings), line_of(sides), *(line_of(_marked(row)) for row in cells)]
     notes = [f"- {text}" for text in footnotes(runs)]
     return "\n".join([*lines, "", *notes, "", f"{runs[0].created}, edgekit {runs[0].edgekit_version}.", ""])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    device, artifact, *rest, verdict = astuple(row)
+def _marked(cells: Sequence[str]) -> tuple[str, ...]:
+    device, artifact, *rest, verdict = cells
     return (device, f"`{artifact}`", *rest, verdict if verdict == "TRUSTED" else f"**{verdict}**")

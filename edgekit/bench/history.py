@@ -17,12 +17,18 @@ from edgekit.bench.record import Execution, Measurement, Run, Setting
 
 
 class Pairing(Struct, frozen=True, kw_only=True):
-    """Two artifacts in one setting, as they were measured, and how they compare."""
+    """Two artifacts in one setting, as they were measured, on which devices, and how they compare."""
 
     setting: Setting
     first: Measurement
     second: Measurement
     comparison: Comparison
+    devices: tuple[str, str]
+
+    @property
+    def together(self) -> bool:
+        """Whether both are of one device, without which memory is not compared either."""
+        return self.devices[0] == self.devices[1]
 
 
 class Tally(Struct, frozen=True, kw_only=True):
@@ -85,7 +91,13 @@ def _best(first: Sequence[Side], second: Sequence[Side], setting: Setting) -> Pa
         return None
     # A stable sort: within a rank the latest stay first.
     one, other, comparison = min(candidates, key=lambda each: (bool(each[2].obstacles), not each[2].paired))
-    return Pairing(setting=setting, first=one.measurement, second=other.measurement, comparison=comparison)
+    return Pairing(
+        setting=setting,
+        first=one.measurement,
+        second=other.measurement,
+        comparison=comparison,
+        devices=(one.run.machine.device, other.run.machine.device),
+    )
 
 
 def _compared(first: Sequence[Side], second: Sequence[Side]) -> Iterator[tuple[Side, Side, Comparison]]:

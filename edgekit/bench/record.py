@@ -92,7 +92,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     the artifact is opened; what loading it adds, which is its weights, packed for the processor; what running it adds
     at its peak, which is its activations, where the runtime has not reserved them with the weights. `load_peak_bytes`
     is the peak while it is loaded, which may be higher; PSS divides what processes share, such as libraries, among
-    them.
+    them, and is None where the kernel does not tell it.
     """
 
     runtime_bytes: int
@@ -100,7 +100,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     run_bytes: int
     load_peak_bytes: int
     peak_rss_bytes: int
-    peak_pss_bytes: int
+    peak_pss_bytes: int | None
 
 
 class Core(Struct, frozen=True, kw_only=True):
@@ -248,6 +248,7 @@ class Execution(Struct, frozen=True, kw_only=True):
         counts: Executed instructions of each measured inference; empty where the emulator cannot count.
         instructions: The lowest of them, for what a runtime's other threads do meanwhile can only add; None likewise.
         simd: How many of those were vector or floating-point ones.
+        memory: Of a process on a whole emulated machine; a lone process under an emulator holds that one too.
         emulated: That it is no figure of a board, wherever this record is read.
     """
 
@@ -257,6 +258,7 @@ class Execution(Struct, frozen=True, kw_only=True):
     instructions: int | None
     simd: int | None
     parity: CaseParity
+    memory: Memory | None = None
     emulated: Literal[True] = True
 
 
@@ -288,7 +290,8 @@ class Run(Struct, frozen=True, kw_only=True):
     """One measuring of one bundle, by its folder's name; those with the same `run` took turns, so rounds are pairs.
 
     Times are in `measurements`. Of an emulated device there are none: `executions` holds what it computed and executed.
-    `watches` are of a device that is not this machine, of which every figure carries its own evidence.
+    `watches` are of a device that is not this machine, of which every figure carries its own evidence. `no_memory` says
+    why memory was wanted and is not there for any of them.
     """
 
     schema_version: int
@@ -302,3 +305,4 @@ class Run(Struct, frozen=True, kw_only=True):
     measurements: tuple[Measurement, ...]
     executions: tuple[Execution, ...] = ()
     watches: tuple[Watch, ...] = ()
+    no_memory: str = ""

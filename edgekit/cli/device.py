@@ -123,12 +123,15 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
 def show_diagnosis(diagnosis: "Diagnosis") -> None:
     """Prints what a device is, has and could have."""
     from edgekit.cli.output import console, styled, table
+    from edgekit.targets.board import core_name
 
     printer, board = console(), diagnosis.device
     kind = " (EMULATED)" if board.emulated else ""
-    printer.print(styled(f"{board.address}{kind}: ", "bold") + (board.model or board.processor or board.machine))
-    memory = f"{diagnosis.state.available_kib >> 10} of {board.memory_kib >> 10} MiB free"
-    printer.print(f"{board.cores} cores, {board.machine}, {board.bits} bit, {memory}, kernel {board.kernel}")
+    called = ", ".join(filter(None, (board.model, core_name(board.processor)))) or board.machine
+    printer.print(styled(f"{board.address}{kind}: ", "bold") + called)
+    system = f"{diagnosis.state.available_kib >> 10} of {board.memory_kib >> 10} MiB free, kernel {board.kernel}"
+    borrowed = " (both this machine's)" if board.address.startswith("qemu") else ""
+    printer.print(f"{board.cores} cores, {board.machine}, {board.bits} bit, {system}{borrowed}")
     printer.print(f"Python {board.python}, numpy {board.numpy or 'missing'}, {board.libc or 'unknown C library'}\n")
     listing = table("Runtimes", "runtime", "from", "version", "verdict", "remark")
     for each in diagnosis.runtimes:
@@ -137,5 +140,9 @@ def show_diagnosis(diagnosis: "Diagnosis") -> None:
     for concern in diagnosis.concerns:
         printer.print(f"- {concern}")
     installable = [each.runtime for each in diagnosis.runtimes if each.verdict == "installable"]
-    if installable and board.address.startswith(("ssh", "adb")):
+    if installable and board.address == "local":
+        printer.print("\nTo install: pip install 'edgekit[all]'")
+    elif installable and board.address.startswith(("ssh", "adb")):
         printer.print(f"\nTo install: edgekit device setup {board.address} --runtime {','.join(installable)}")
+    if diagnosis.usable:
+        printer.print(f"\nTo measure there: edgekit bench BUNDLE --device {board.address}")

@@ -78,7 +78,7 @@ def artifact_rows(one: "ArtifactDifference") -> list[tuple[str, ...]]:
     for each in one.latency:
         shown = [f"{latency_text(side)}{verdict_mark(side)}" for side in (each.first, each.second)]
         rows.append((f"latency, {setting_text(each.first)}", *shown, each.comparison.text))
-        if each.first.memory and each.second.memory:
+        if each.together and each.first.memory and each.second.memory:
             peaks = peak_text(each.first.memory), peak_text(each.second.memory)
             sizes = each.first.memory.peak_rss_bytes, each.second.memory.peak_rss_bytes
             rows.append(("memory", *peaks, quotient(*sizes)))

@@ -1,7 +1,7 @@
 """Measurements as tables for a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgekit.bench.compare import Side, names, setting_text
 from edgekit.bench.fastest import fastest_lines
-from edgekit.bench.fleet_rows import EMULATED, HEADINGS, fleet_rows, footnotes
+from edgekit.bench.fleet_rows import EMULATED, FIGURES, fleet_rows, footnotes, tabulated
 from edgekit.bench.markdown import (
     digits,
     latency_text,
@@ -73,12 +73,15 @@ def print_fleet(outcome: Outcome, places: Sequence[Path]) -> None:
     """Prints the figures of several devices in one table, and what has to be known about them."""
     printer, rows = console(), fleet_rows(outcome.runs)
     if rows:
-        listing = table("Devices", *(f">{name}" if name in ("figure", "ratio", "SNR") else name for name in HEADINGS))
-        for row in rows:
-            *cells, verdict = astuple(row)
-            listing.add_row(*cells, styled(verdict, FLEET_COLOURS[verdict]))
+        narrow = printer.width < WIDE
+        if narrow:
+            rows = [replace(row, memory=row.memory.partition(" = ")[0]) for row in rows]
+        headings, cells = tabulated(rows, without=("runtime", "SNR") if narrow else ())
+        shown = table("Devices", *(f">{name}" if name in FIGURES else name for name in headings))
+        for *row, verdict in cells:
+            shown.add_row(*row, styled(verdict, FLEET_COLOURS[verdict]))
         printer.print()
-        printer.print(listing)
+        printer.print(shown)
         printer.print()
         for text in footnotes(outcome.runs):
             printer.print(f"- {text}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """Measuring bundles on one device: times on a real one, executed instructions on an emulated one.
 
 Outputs come back from the very process that is measured, and an artifact whose outputs are wrong is given no figure.
+Memory is measured afterwards, of those that were right.
 """
 
 import secrets
@@ -9,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from edgekit.artifact import CaseParity
-from edgekit.bench.record import SCHEMA_VERSION, Execution, Machine, Measurement, Profile, Run, Watch
+from edgekit.bench.record import SCHEMA_VERSION, Execution, Machine, Measurement, Memory, Profile, Run, Watch
 from edgekit.errors import EdgekitError, MisuseError
 from edgekit.fleet.compared import check
 from edgekit.fleet.counting import execute, execution, profile_of
 from edgekit.fleet.entries import Entry, Line, line_up, problem
+from edgekit.fleet.memory import memories
 from edgekit.fleet.observed import machine_of, watch_of
 from edgekit.fleet.timing import measurement, take_times
 from edgekit.measure import Bundle, Choice, Outcome
@@ -24,8 +26,13 @@ from edgekit.version import __version__
 
 @dataclass(slots=True)
 class Findings:
-    """What a device gave so far; figures by the number of their bundle."""
+    """What a device gave so far; figures by the number of their bundle.
 
+    `weighs` says that memory is wanted and means something there; `no_memory` why it is wanted and means nothing.
+    """
+
+    weighs: bool
+    no_memory: str
     machine: Machine | None = None
     measurements: list[tuple[int, Measurement]] = field(default_factory=list)
     executions: list[tuple[int, Execution]] = field(default_factory=list)
@@ -61,7 +68,9 @@ def measure_on(
         DeviceError: The device was lost.
     """
     facts = device.probe()
-    line, found = line_up(bundles, choice, facts), Findings()
+    line = line_up(bundles, choice, facts)
+    no_memory = device.no_memory if choice.memory else ""
+    found = Findings(weighs=choice.memory and not no_memory, no_memory=no_memory)
     if device.counts and max(line.entries, default=1) > 1:
         raise MisuseError(f"Threads that wait execute instructions too: {device.address} counts with --threads 1.")
     for threads, entries in line.entries.items():
@@ -77,8 +86,11 @@ def measure_on(
 def _count(device: Device, entries: Sequence[Entry], threads: int, line: Line, found: Findings) -> None:
     record = execute(device, entries, threads)
     found.watch(record)
-    for entry, parity in _right(entries, record, line):
-        found.executions.append((entry.contestant.bundle, execution(entry, record, parity)))
+    right = list(_right(entries, record, line))
+    memory = _memories(device, right, threads, line, found)
+    for entry, parity in right:
+        taken = execution(entry, record, parity, memory.get(entry.key))
+        found.executions.append((entry.contestant.bundle, taken))
 
 
 def _time(
@@ -86,9 +98,17 @@ def _time(
 ) -> None:
     record, rounds = take_times(device, entries, threads, profile, governor)
     found.watch(record)
-    for entry, parity in _right(entries, record, line):
-        taken = measurement(entry, record, rounds[entry.key], parity, profile)
+    right = list(_right(entries, record, line))
+    memory = _memories(device, right, threads, line, found)
+    for entry, parity in right:
+        taken = measurement(entry, record, rounds[entry.key], parity, profile, memory.get(entry.key))
         found.measurements.append((entry.contestant.bundle, taken))
+
+
+def _memories(
+    device: Device, right: Sequence[tuple[Entry, CaseParity]], threads: int, line: Line, found: Findings
+) -> dict[str, Memory]:
+    return memories(device, [entry for entry, _ in right], threads, line) if found.weighs else {}
 
 
 def _right(entries: Sequence[Entry], record: Record, line: Line) -> Iterator[tuple[Entry, CaseParity]]:
@@ -118,4 +138,5 @@ def _runs(bundles: Sequence[Bundle], profile: Profile, command: Sequence[str], f
             measurements=tuple(each for number, each in found.measurements if number == index),
             executions=tuple(each for number, each in found.executions if number == index),
             watches=tuple(found.watches),
+            no_memory=found.no_memory,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgekit.artifact import CaseParity
-from edgekit.bench.record import Execution, Profile
+from edgekit.bench.record import Execution, Memory, Profile
 from edgekit.fleet.compared import subject_of
 from edgekit.fleet.entries import Entry
 from edgekit.targets.device import Device
@@ -53,7 +53,7 @@ def execute(device: Device, entries: Sequence[Entry], threads: int) -> Record:
     )
 
 
-def execution(entry: Entry, record: Record, parity: CaseParity) -> Execution:
+def execution(entry: Entry, record: Record, parity: CaseParity, memory: Memory | None) -> Execution:
     """What became of one artifact."""
     measured = record[entry.key]
     executed = measured.executed
@@ -64,4 +64,5 @@ def execution(entry: Entry, record: Record, parity: CaseParity) -> Execution:
         instructions=executed.instructions if executed else None,
         simd=executed.simd if executed else None,
         parity=parity,
+        memory=memory,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from edgekit.artifact import CaseParity
 from edgekit.bench.method import STEADY
-from edgekit.bench.record import Measurement, Profile, Round, WarmUp
+from edgekit.bench.record import Measurement, Memory, Profile, Round, WarmUp
 from edgekit.bench.statistics import latency, minutes, round_medians
 from edgekit.bench.trust import Case, judge
 from edgekit.fleet.compared import subject_of
@@ -102,7 +102,12 @@ def _cut(samples: Sequence[float], turn: int) -> list[tuple[float, ...]]:
 
 
 def measurement(
-    entry: Entry, record: Record, rounds: tuple[Round, ...], parity: CaseParity, profile: Profile
+    entry: Entry,
+    record: Record,
+    rounds: tuple[Round, ...],
+    parity: CaseParity,
+    profile: Profile,
+    memory: Memory | None,
 ) -> Measurement:
     """The figures of one artifact, and how far they can be trusted."""
     measured, medians, evidence = record[entry.key], round_medians(rounds), evidence_of(record)
@@ -129,7 +134,7 @@ def measurement(
         mcycles=None if evidence.clock_mhz is None else 1e-3 * found.median_ms * evidence.clock_mhz,
         minutes=minutes(rounds),
         parity=parity,
-        memory=None,
+        memory=memory,
         evidence=evidence,
         verdict=judge(case, reasons_of(record)),
     )

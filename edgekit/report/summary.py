@@ -6,7 +6,7 @@ from edgekit.report.accuracy import step_name
 from edgekit.report.document import Block, Cell, Section, Tile, Tone
 from edgekit.report.environment import weights_text
 from edgekit.report.gather import BundleFacts, Entry, Facts, Figure
-from edgekit.report.memory import peak
+from edgekit.report.memory import LOCAL, held, peak
 from edgekit.report.wording import NONE, listed, mebibytes, milliseconds, number, plural, size, table
 
 
@@ -127,15 +127,12 @@ def _smallest_tile(entries: Sequence[Entry]) -> Tile:
 
 
 def _memory_tile(facts: Facts) -> tuple[Tile, ...]:
-    known = [
-        (peak(memory), figure)
-        for figure in facts.figures
-        if (memory := figure.side.measurement.memory) is not None and not figure.emulated
-    ]
+    known = [one for one in held(facts) if not one.emulated]
     if not known:
         return ()
-    least, figure = min(known, key=lambda pair: pair[0])
-    return (Tile("Least memory", mebibytes(least), figure.entry.label),)
+    least = min(known, key=lambda one: peak(one.memory))
+    where = f" on {least.device}" if least.device != LOCAL else ""
+    return (Tile("Least memory", mebibytes(peak(least.memory)), f"{least.entry.label}{where}"),)
 
 
 def _accuracy_tile(facts: Facts) -> Tile:

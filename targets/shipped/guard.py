@@ -161,12 +161,17 @@ class Guard:
         complaints = os.path.join(self._session, "complaints")
         with open(complaints, "wb") as errors:
             worker = subprocess.Popen(
-                [sys.executable, sys.argv[0], *names], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+                [sys.executable, sys.argv[0], *names],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
             )
         try:
             self.relay(worker)
         finally:
-            worker.kill()
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)  # with the process it may have started
             worker.wait()
         self.say("ended", code=worker.returncode, complaints=_tail(complaints))
 

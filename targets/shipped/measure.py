@@ -64,6 +64,8 @@ def carry_out(session: Session) -> None:
             prepare(session, task, results)
     gc.collect()
     gc.disable()
+    if session.loaded and session.job["repeats"]:
+        session.emit("measuring")
     if session.job["measure"] == "instructions":
         count(session)
     else:
@@ -169,9 +171,18 @@ def run_cases(session: Session, task: dict[str, Any], model: Any, results: Binar
 
 def bind(session: Session, case: dict[str, Any], model: Any) -> None:
     """Hands the inputs of a case to the runtime."""
-    inputs = {
+    bind_inputs(read_inputs(session, case), model)
+
+
+def read_inputs(session: Session, case: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a case by name."""
+    return {
         name: read_array(session.blob(given["sha256"]), given["dtype"], given["shape"]) for name, given in case.items()
     }
+
+
+def bind_inputs(inputs: dict[str, Any], model: Any) -> None:
+    """Hands inputs to the runtime, if they are those of the model."""
     if sorted(inputs) != model.inputs:
         raise ValueError(f"its inputs are {model.inputs}, and given were {sorted(inputs)}")
     model.bind(inputs)

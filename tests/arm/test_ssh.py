@@ -78,20 +78,6 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.5)
 
 
-def once_it_runs(board: Board, action: Callable[[], object]) -> threading.Thread:
-    """Does something as soon as a job is being measured on the board."""
-
-    def watch() -> None:
-        wait_until(lambda: "performance" in board.sh(GOVERNOR), 300)
-        wait_until(lambda: board.sh(RUNNING.format(" run")).strip() != "", 300)
-        time.sleep(8)  # an emulated board starts Python and the runtime in three seconds
-        action()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
-
-
 def failure(board: Board, job: Job, *, user: str = "root") -> str:
     """What is said when a job fails."""
     with pytest.raises(DeviceError) as caught, open_device(board.address(user)) as device:
@@ -226,10 +212,11 @@ def test_a_link_that_falls_silent_while_a_job_runs(
     """The board learns of it only from the silence, here after 20 s, and then puts its governor back."""
     monkeypatch.setenv("EDGEKIT_SILENCE", "20")
     with open_device(board.address()) as device:
-        once_it_runs(board, lambda: board.tell_qemu("set_link link off"))
         try:
             with pytest.raises(DeviceError, match="fell silent"):
-                device.run(replace(job, repeats=LONG, governor="performance"))
+                device.run(
+                    replace(job, repeats=LONG, governor="performance"), lambda: board.tell_qemu("set_link link off")
+                )
         finally:
             board.tell_qemu("set_link link on")
     wait_until(lambda: leftovers(board) == "", 120)
@@ -237,18 +224,15 @@ def test_a_link_that_falls_silent_while_a_job_runs(
 
 def test_a_worker_that_is_killed(board: Board, job: Job, clean: None) -> None:
     with open_device(board.address()) as device:
-        once_it_runs(board, lambda: board.sh(KILL.format(" run")))
         with pytest.raises(DeviceError, match=r"was killed by signal 9.*busy with round"):
-            device.run(replace(job, repeats=LONG, governor="performance"))
+            device.run(replace(job, repeats=LONG, governor="performance"), lambda: board.sh(KILL.format(" run")))
 
         assert device.run(job)["tiny"].failure is None, "the session goes on"
 
 
 def test_a_guard_that_is_killed_is_cleared_up_after(board: Board, job: Job, clean: None) -> None:
-    with open_device(board.address()) as device:
-        once_it_runs(board, lambda: board.sh(KILL.format(" guard")))
-        with pytest.raises(DeviceError, match="ended before the job did"):
-            device.run(replace(job, repeats=LONG, governor="performance"))
+    with open_device(board.address()) as device, pytest.raises(DeviceError, match="ended before the job did"):
+        device.run(replace(job, repeats=LONG, governor="performance"), lambda: board.sh(KILL.format(" guard")))
     assert "performance" in board.sh(GOVERNOR)
 
     lines: list[str] = []
@@ -280,12 +264,8 @@ def large_tasks(job: Job) -> tuple[Task, ...]:
 
 def test_a_clock_that_is_set_meanwhile(board: Board, job: Job, clean: None) -> None:
     with open_device(board.address()) as device:
-        setting = once_it_runs(board, lambda: board.sh("date -s '+2 hours'"))
-        records = []
-        while setting.is_alive():
-            records.append(device.run(replace(job, repeats=20000, governor="performance")))
+        disturbed = device.run(replace(job, repeats=15000), lambda: board.sh("date -s '+2 hours'"))
 
-    (disturbed,) = [record for record in records if record.disturbances]
     assert "the clock was set by +7" in disturbed.disturbances[0]
     assert max(disturbed["tiny"].samples_ms) < 3_600_000
 
@@ -325,6 +305,13 @@ def test_bench_from_end_to_end(board: Board, clean: None, bundle: Path) -> None:
         assert {one["subject"]["distribution"] for one in made["executions"]} == {"ncnn", "tflite-runtime"}
         assert all(one["emulated"] and one["parity"]["parity"]["snr_db"] > 80 for one in made["executions"])
     assert [one["instructions"] for one in remote["executions"]] == [None, None]
+    assert [one["memory"] for one in emulated["executions"]] == [None, None]
+    assert (remote["no_memory"], "user-mode emulation" in emulated["no_memory"]) == ("", True)
+    for memory in (one["memory"] for one in remote["executions"]):
+        assert memory["runtime_bytes"] > 5 << 20, "an interpreter of Python and a runtime"
+        assert 0 < memory["load_bytes"] < memory["runtime_bytes"], "of a network of a few hundred weights"
+        assert memory["peak_rss_bytes"] >= sum(memory[f"{part}_bytes"] for part in ("runtime", "load", "run"))
+        assert 0 < memory["peak_pss_bytes"] <= memory["peak_rss_bytes"]
     assert all(one["instructions"] > 100_000 for one in emulated["executions"])
     assert remote["watches"][0]["before"]["governors"] == {"cpu0": "ondemand"}
     assert {each["artifact"].rpartition(".")[2] for each in content["skipped"]} == {"onnx"}
@@ -332,12 +319,13 @@ def test_bench_from_end_to_end(board: Board, clean: None, bundle: Path) -> None:
 
 
 def test_bench_shows_no_time_of_a_board_that_is_emulated(board: Board, clean: None, bundle: Path) -> None:
-    answer = CliRunner().invoke(cli, ["bench", str(bundle), "--device", board.address(), "--markdown"])
+    answer = CliRunner().invoke(cli, ["bench", str(bundle), "--device", board.address(), "--no-memory", "--markdown"])
 
     assert answer.exit_code == 0, answer.output
     rows = [line for line in answer.stdout.splitlines() if line.startswith(f"| {board.address()}")]
     assert len(rows) == 2
     assert all("not counted" in row and row.endswith("**EMULATED** |") and " ms" not in row for row in rows)
+    assert "| memory |" not in answer.stdout
 
 
 def test_two_jobs_never_run_at_once(board: Board, job: Job, clean: None) -> None:

@@ -162,11 +162,12 @@ def execution(
     )
 
 
-def counted(bundle: Path, instructions: int, device: str = "qemu://armv7", **changes: Any) -> None:
+def counted(bundle: Path, instructions: int, device: str = "qemu://armv7", no_memory: str = "", **changes: Any) -> None:
     """Stores a run in which a bundle's one artifact executes so many instructions on an emulated board."""
     (member,) = read_manifest(bundle).members
     one = execution(instructions, sha256=member.artifact.sha256, **changes)
-    write_run(run_of(run="counted", machine=machine_called(device, emulated=True), executions=(one,)), bundle)
+    machine = machine_called(device, emulated=True)
+    write_run(run_of(run="counted", machine=machine, executions=(one,), no_memory=no_memory), bundle)
 
 
 def timed(bundle: Path, factor: float = 1.0, *, level: Level = "TRUSTED", run: str = "one") -> None:

@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from msgspec import structs
 
-from edgekit.bench.fleet_rows import EMULATED, NO_TIME, fleet_markdown, fleet_rows, footnotes
+from edgekit.bench.fleet_rows import EMULATED, NO_TIME, PEAK, fleet_markdown, fleet_rows, footnotes
 from edgekit.bench.record import Run
-from tests.bench.figures import execution, machine_called, measurement, run_of
+from tests.bench.figures import MEMORY, execution, machine_called, measurement, run_of
 
 TIMED = run_of(measurement([10.0] * 6), measurement([20.0] * 6, sha256="c" * 64, artifact="net.fp32.tflite"))
 COUNTED = run_of(
@@ -65,7 +66,33 @@ def test_several_bundles_are_told_apart() -> None:
 def test_markdown_is_one_table_with_what_must_be_known(runs: list[Run]) -> None:
     lines = fleet_markdown(runs).splitlines()
 
-    assert lines[0] == "| device | artifact | runtime | threads | figure | ratio | SNR | verdict |"
+    assert lines[0] == "| device | artifact | runtime | threads | figure | ratio | memory | SNR | verdict |"
     assert sum(line.startswith("| ") for line in lines) == 6
     assert any("profile quick: 10 s" in line for line in lines)
     assert fleet_markdown([]) == "Nothing was measured.\n"
+
+
+def test_memory_has_a_column_where_anything_has_some() -> None:
+    text = fleet_markdown([TIMED, COUNTED])
+
+    assert "| 84 MiB = 50 + 30 + 4 |" in text
+    assert text.count(PEAK) == 1
+    assert "memory" not in fleet_markdown([COUNTED]).splitlines()[0]
+    assert PEAK not in fleet_markdown([COUNTED])
+
+
+def test_memory_on_an_emulated_machine_is_marked_as_everything_else_of_it() -> None:
+    one = structs.replace(execution(None), memory=MEMORY)
+    machine = machine_called("ssh://vm", emulated=True)
+
+    (row,) = fleet_rows([run_of(run="two", machine=machine, executions=(one,))])
+
+    assert (row.memory, row.verdict) == ("84 MiB = 50 + 30 + 4", EMULATED)
+
+
+def test_why_there_is_no_memory_is_said_once_and_only_where_it_was_wanted() -> None:
+    reason = "memory is not measured there"
+    wanted = structs.replace(COUNTED, no_memory=reason)
+
+    assert [text for text in footnotes([wanted, wanted, TIMED]) if reason in text] == [f"qemu://armv7: {reason}."]
+    assert not any(reason in text for text in footnotes([COUNTED, TIMED]))

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from edgekit.bench.history import pairings
 from edgekit.bench.record import Run, Setting
-from tests.bench.figures import measurement, run_of
+from tests.bench.figures import machine_called, measurement, run_of
 
 A, B = "a" * 64, "b" * 64
 SLOW, FAST = (12.0,) * 6, (10.0,) * 6
@@ -46,6 +48,16 @@ def test_where_nothing_can_be_compared_the_reasons_are_told() -> None:
 
     assert found.comparison.ratio is None
     assert found.comparison.obstacles
+
+
+def test_a_pairing_knows_its_devices() -> None:
+    here, there = run(A, FAST, "x"), structs.replace(run(B, FAST, "y"), machine=machine_called("ssh://board"))
+
+    (apart,) = pairings([here], [there], (A, B))
+    (together,) = pairings([here], [there, run(B, FAST, "z")], (A, B))
+
+    assert (apart.devices, apart.together) == (("local", "ssh://board"), False)
+    assert together.together, "what can be compared comes first"
 
 
 def test_settings_are_paired_with_their_like() -> None:

@@ -18,7 +18,7 @@ from edgekit.bench.store import (
     write_run,
 )
 from edgekit.errors import BundleError, OutputError
-from tests.bench.figures import measurement, profile_run_of, run_of
+from tests.bench.figures import execution, measurement, profile_run_of, run_of
 
 MEDIANS = (5.0, 5.1, 5.2, 5.0, 5.1, 5.3)
 A, B = "a" * 64, "b" * 64
@@ -32,6 +32,17 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     assert path == tmp_path / FOLDER / "2026-11-21T12-00-00.json"
     assert read_run(path) == run
     assert path.read_text().startswith('{\n "schema_version": 1,\n "run": "one"')
+
+
+def test_a_run_from_before_devices_had_memory_is_read(tmp_path: Path) -> None:
+    path = write_run(run_of(executions=(execution(100),)), tmp_path)
+    content = msgspec.json.decode(path.read_bytes())
+    del content["no_memory"], content["executions"][0]["memory"]
+    path.write_bytes(msgspec.json.encode(content))
+
+    run = read_run(path)
+
+    assert (run.no_memory, run.executions[0].memory) == ("", None)
 
 
 def test_two_runs_of_one_second_are_two_files(tmp_path: Path) -> None:

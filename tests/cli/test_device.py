@@ -38,6 +38,7 @@ def test_the_doctor_speaks_to_people_too(run: Run) -> None:
 
     assert output.startswith("local: ")
     assert "onnxruntime" in output
+    assert "edgekit bench BUNDLE --device local" in output
 
 
 @pytest.mark.parametrize(

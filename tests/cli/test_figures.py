@@ -7,11 +7,11 @@ from msgspec import structs
 from rich.console import Console
 
 from edgekit.bench.compare import Side
-from edgekit.bench.record import Measurement, Minute, Setting, Verdict
-from edgekit.cli.figures import COLOURS, figure_table, print_figures, problem_rows
+from edgekit.bench.record import Measurement, Minute, Run, Setting, Verdict
+from edgekit.cli.figures import COLOURS, figure_table, print_figures, print_fleet, problem_rows
 from edgekit.errors import ParityError
 from edgekit.measure import Outcome, Problem
-from tests.bench.figures import ONE, measurement, run_of
+from tests.bench.figures import ONE, machine_called, measurement, run_of
 
 MEDIANS = (10.0, 10.1, 10.2, 10.3, 10.4, 10.6)
 FIRST = measurement(MEDIANS)
@@ -37,6 +37,25 @@ def test_a_narrow_terminal_gets_what_matters_most() -> None:
         *("artifact", "runtime", "median", "p90", "ratio", "load", "first"),
         *("memory (runtime + load + run)", "verdict"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "missing"),
+    [(100, "84 MiB  TRUSTED", "125.0 dB"), (170, "84 MiB = 50 + 30 + 4  125.0 dB  TRUSTED", "no such thing")],
+)
+def test_devices_have_memory_and_what_fits_beside_it(width: int, shown: str, missing: str) -> None:
+    text = printed_fleet(width, run_of(FIRST, machine=machine_called("ssh://pi@board")))
+
+    assert shown in text
+    assert missing not in text.partition("\n\n")[0]
+
+
+def printed_fleet(width: int, *runs: Run) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        screen = Console(width=width, record=True, highlight=False, markup=False)
+        patch.setattr("edgekit.cli.figures.console", lambda: screen)
+        print_fleet(Outcome(runs, ()), [])
+    return screen.export_text()
 
 
 def test_what_differs_gets_a_column() -> None:

@@ -1,8 +1,13 @@
 """Bundles on one device: parity where it is measured, times with verdicts, and what has no runtime there."""
 
+import io
 import json
 import os
 import shutil
+import signal
+import sys
+import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +20,18 @@ from edgekit.errors import ArtifactError, EnvironmentProblemError, MisuseError, 
 from edgekit.files import hash_files
 from edgekit.fleet.board import measure_on
 from edgekit.measure import Bundle, Choice, Outcome
-from edgekit.targets.device import Device
+from edgekit.targets.archive import runner_archive
+from edgekit.targets.device import Device, open_device
 from tests.bench.conftest import disturbed
 from tests.bench.figures import BRIEF, ONE
+from tests.targets.running import processes, wait_until
 
 COMMAND = ("edgekit", "bench")
 ARTIFACT = "parcnetv2_xt.fp32.onnx"
 
 
 def measured(device: Device, *bundles: Bundle, choice: Choice | None = None) -> Outcome:
-    return measure_on(device, bundles, choice or Choice(), BRIEF, COMMAND)
+    return measure_on(device, bundles, choice or Choice(memory=False), BRIEF, COMMAND)
 
 
 def vouched(bundle: Bundle, content: bytes) -> Bundle:
@@ -57,6 +64,82 @@ def test_a_device_gives_times_parity_and_its_state(device: Device, opened: Bundl
     for watch in run.watches:
         assert watch.after.at_s > watch.before.at_s
     assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run
+
+
+def test_memory_goes_into_the_same_record(device: Device, opened: Bundle) -> None:
+    outcome = measured(device, opened, choice=Choice())
+
+    assert outcome.problems == ()
+    (one,) = outcome.runs[0].measurements
+    size = (opened.folder / ARTIFACT).stat().st_size
+    assert one.memory is not None
+    assert one.memory.runtime_bytes > 10 << 20
+    assert 0.8 * size < one.memory.load_bytes < 8 * size
+    assert 0 <= one.memory.run_bytes < size
+    assert outcome.runs[0].no_memory == ""
+
+
+def test_memory_can_be_left_out(device: Device, opened: Bundle) -> None:
+    (one,) = measured(device, opened).runs[0].measurements
+
+    assert one.memory is None
+
+
+def without_proc() -> bytes:
+    """The runner, which looks for processes where there are none, as on a system that does not show them."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(runner_archive())) as whole, zipfile.ZipFile(changed, "w") as archive:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name).replace(b'PROC = "/proc"', b'PROC = "/nowhere"'))
+    return changed.getvalue()
+
+
+def test_a_device_that_does_not_tell_of_memory_keeps_its_times(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.targets.served.runner_archive", without_proc)
+
+    with open_device("local") as device:
+        outcome = measured(device, opened, choice=Choice())
+
+    (one,) = outcome.runs[0].measurements
+    assert one.memory is None
+    assert one.latency.runs >= BRIEF.runs
+    (problem,) = outcome.problems
+    assert isinstance(problem.error, EnvironmentProblemError)
+    assert (problem.device, problem.artifact) == ("local", ARTIFACT)
+    assert "local does not tell how much memory a process takes" in str(problem.error)
+    assert "Measure with --no-memory" in str(problem.error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("runner.zip hold", "is not known: KilledError: the system ended its process, as it does when there is no"),
+        ("runner.zip run", "was killed by signal 9"),
+    ],
+    ids=["holder", "runner"],
+)
+def test_a_device_that_runs_out_of_memory_keeps_its_times(
+    device: Device, opened: Bundle, ended: str, said: str
+) -> None:
+    ending = threading.Thread(target=end_once_held, args=(ended,))
+    ending.start()
+    outcome = measured(device, opened, choice=Choice())
+    ending.join()
+
+    (one,) = outcome.runs[0].measurements
+    assert one.memory is None
+    (problem,) = outcome.problems
+    assert isinstance(problem.error, EnvironmentProblemError)
+    assert problem.device == "local"
+    assert said in str(problem.error)
+
+
+def end_once_held(words: str) -> None:
+    """Ends processes of the runner as soon as an artifact is held for its memory."""
+    wait_until(lambda: processes("runner.zip hold"))
+    for number in processes(words):
+        os.kill(number, signal.SIGKILL)
 
 
 def test_artifacts_of_two_bundles_take_turns(device: Device, opened: Bundle, tmp_path: Path) -> None:

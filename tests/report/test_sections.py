@@ -11,11 +11,20 @@ from edgekit.bench.store import write_profiles, write_run
 from edgekit.bundle import MANIFEST, read_manifest
 from edgekit.errors import ArtifactError, BundleError
 from edgekit.report.compose import SECTIONS
-from edgekit.report.document import Chart, Missing, Pictures, Table, flat
+from edgekit.report.document import Chart, Missing, Pictures, Table, Text, flat
 from edgekit.report.drawing import svg
 from edgekit.report.gather import gather
 from edgekit.report.kernels import png
-from tests.bench.figures import MACHINE, counted, execution, measurement, profile_run_of, run_of
+from tests.bench.figures import (
+    MACHINE,
+    MEMORY,
+    counted,
+    execution,
+    machine_called,
+    measurement,
+    profile_run_of,
+    run_of,
+)
 from tests.report.conftest import measure
 from tests.report.reading import changed, column, drawn, every, report, section, tile
 
@@ -156,6 +165,38 @@ def test_memory_is_its_parts(full: Path) -> None:
     assert [cell.text for cell in table.rows[0]][1:] == [
         *("50.0 MiB", "30.0 MiB", "4.0 MiB", "84.0 MiB", "82.0 MiB", "70.0 MiB")
     ]
+
+
+def test_memory_on_devices_is_labelled_with_them(bundle: Path) -> None:
+    (member,) = read_manifest(bundle).members
+    sha256 = member.artifact.sha256
+    measure(bundle)
+    untold = structs.replace(MEMORY, run_bytes=MEMORY.run_bytes - (1 << 20), peak_pss_bytes=None)
+    board = structs.replace(MACHINE, device="ssh://board")
+    write_run(run_of(measurement([10.0] * 6, sha256=sha256, memory=untold), run="two", machine=board), bundle)
+    machine = machine_called("ssh://vm", emulated=True)
+    larger = structs.replace(MEMORY, run_bytes=MEMORY.run_bytes + (1 << 20))
+    executed = structs.replace(execution(None, sha256=sha256), memory=larger)
+    write_run(run_of(run="three", machine=machine, executions=(executed,)), bundle)
+    counted(bundle, 1_000_000, no_memory="memory is not measured there")
+
+    document = report(bundle)
+
+    found = section(document, "memory")
+    (table,) = every(found, Table)
+    assert column(table, "device") == ["ssh://board", "local", "ssh://vm (EMULATED)"]
+    assert column(table, "peak running") == ["83.0 MiB", "84.0 MiB", "85.0 MiB"]
+    assert column(table, "PSS") == ["not told", "70.0 MiB", "70.0 MiB"]
+    assert "EMULATED" in found.lead
+    assert [each.text for each in every(found, Text)] == ["qemu://armv7: memory is not measured there."]
+    assert tile(document, "Least memory")[:2] == ("83.0 MiB", "onnx fp32 on ssh://board")
+
+
+def test_memory_here_needs_no_device(full: Path) -> None:
+    (table,) = every(section(report(full), "memory"), Table)
+
+    assert "device" not in [each.heading for each in table.columns]
+    assert tile(report(full), "Least memory")[1] == "onnx fp32"
 
 
 def test_kernels_are_pictured(full: Path) -> None:

@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Job, Task
 from edgekit.targets.place import cache_folder
 from edgekit.targets.shipped import sessions
+from tests.targets.running import processes, wait_until
 
 LONG = 10_000_000
 """More rounds than any test waits for."""
@@ -62,13 +62,6 @@ def device() -> Iterator[Device]:
 
 def sessions_left() -> list[Path]:
     return [path for path in cache_folder("local").rglob("*") if path.is_dir() and path.parent.name == "sessions"]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def test_outputs_and_times_come_back(device: Device, twice: Task, tmp_path: Path) -> None:
@@ -151,30 +144,14 @@ def test_instructions_are_counted_only_where_they_can_be(device: Device, twice: 
         device.run(Job(tasks=(twice,), measure="instructions"))
 
 
-def processes(words: str) -> list[int]:
-    """Processes whose command line holds these words."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if words in command and str(cache_folder("local")) in command:
-            found.append(int(path.parent.name))
-    return found
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_a_worker_that_dies_is_told_about_and_the_session_goes_on(device: Device, twice: Task) -> None:
     def kill() -> None:
-        wait_until(lambda: processes("runner.zip run"))
-        time.sleep(1.0)
         for number in processes("runner.zip run"):
             os.kill(number, signal.SIGKILL)
 
-    threading.Thread(target=kill).start()
-    with pytest.raises(DeviceError, match=r"(?s)was killed by signal 9 .* out of memory\. It was busy with"):
-        device.run(Job(tasks=(twice,), repeats=LONG))
+    with pytest.raises(DeviceError, match=r"(?s)was killed by signal 9 .* out of memory\. It was busy with round"):
+        device.run(Job(tasks=(twice,), repeats=LONG), kill)
 
     assert device.run(Job(tasks=(twice,), repeats=1))["twice"].failure is None
 
@@ -245,3 +222,95 @@ def test_ctrl_c_leaves_nothing_behind(twice: Task) -> None:
     assert "KeyboardInterrupt" in complaints
     assert sessions_left() == []
     wait_until(lambda: not processes("runner.zip"))
+
+
+@pytest.fixture
+def heavy(tmp_path: Path) -> Task:
+    """A network with weights of 64 MiB."""
+    path, side = tmp_path / "heavy.onnx", 4096
+    weights = numpy_helper.from_array(np.ones((side, side), np.float32), "weights")
+    shape = (1, side)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        "heavy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return Task(key="heavy", runtime="onnxruntime", files=(path,), cases=({"x": np.ones(shape, np.float32)},))
+
+
+def weighing(*tasks: Task) -> Job:
+    return Job(tasks=tasks, measure="memory", outputs=False)
+
+
+def test_memory_is_told_of_each_artifact_alone(device: Device, twice: Task, heavy: Task) -> None:
+    record = device.run(weighing(heavy, twice))
+
+    large, small = record["heavy"].footprint, record["twice"].footprint
+    assert large is not None
+    assert small is not None
+    assert large.load_bytes > 64 << 20 > small.load_bytes
+    assert large.runtime_bytes == pytest.approx(small.runtime_bytes, rel=0.2), "nothing of the other is in it"
+    for each in (large, small):
+        parts = each.runtime_bytes + each.load_bytes + each.run_bytes
+        assert each.peak_rss_bytes == max(parts, each.load_peak_bytes)
+        assert each.peak_pss_bytes is not None
+        assert 0.3 * each.peak_rss_bytes < each.peak_pss_bytes <= each.peak_rss_bytes + (1 << 20)
+    assert (record["twice"].samples_ms, record["twice"].outputs) == ((), ())
+
+
+def test_memory_that_is_not_known_leaves_that_of_the_others(device: Device, twice: Task, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    broken = replace(twice, key="broken", files=(tmp_path / "broken.onnx",))
+    missing = replace(twice, key="missing", runtime="nothing")
+
+    record = device.run(weighing(broken, missing, twice))
+
+    assert record["broken"].failure is not None
+    assert "Protobuf parsing failed" in record["broken"].failure.message
+    assert record["missing"].failure is not None
+    assert record["missing"].failure.kind == "MissingRuntimeError"
+    assert record["twice"].footprint is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_a_process_that_the_system_ends_for_its_memory_is_told(device: Device, twice: Task) -> None:
+    def kill() -> None:
+        wait_until(lambda: processes("runner.zip hold"))
+        for number in processes("runner.zip hold"):
+            os.kill(number, signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
+    record = device.run(weighing(twice, replace(twice, key="next")))
+
+    assert record["twice"].failure is not None
+    assert "the system ended its process, as it does when there is no memory left" in record["twice"].failure.message
+    assert record["next"].footprint is not None
+
+
+def run_in_vain(device: Device, job: Job) -> None:
+    with pytest.raises(DeviceError):
+        device.run(job)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_a_session_that_is_closed_ends_the_process_whose_memory_is_measured(twice: Task) -> None:
+    with open_device("local") as device:
+        tasks = [replace(twice, key=f"task {number}") for number in range(100)]
+        thread = threading.Thread(target=run_in_vain, args=(device, weighing(*tasks)))
+        thread.start()
+        wait_until(lambda: processes("runner.zip hold"))
+    thread.join(120)
+
+    wait_until(lambda: not processes("runner.zip"))
+
+
+def test_who_runs_a_job_hears_when_its_rounds_begin(device: Device, twice: Task) -> None:
+    heard: list[str] = []
+
+    device.run(Job(tasks=(twice,), repeats=0), lambda: heard.append("no round"))
+    device.run(Job(tasks=(twice,), repeats=2), lambda: heard.append("rounds"))
+
+    assert heard == ["rounds"]

@@ -106,7 +106,8 @@ def test_a_device_where_nothing_works_is_not_usable() -> None:
 @pytest.mark.parametrize(
     ("facts", "now", "concern"),
     [
-        ({"emulated": True}, {}, "its times and memory are not a board's"),
+        ({"emulated": True}, {}, "its times are not, and none are shown"),
+        ({"emulated": True}, {"load": 6.0, "governors": {"cpu0": "ondemand"}}, "its outputs are a board's"),
         ({"numpy": ""}, {}, "no numpy"),
         ({}, {"governors": {"cpu0": "ondemand", "cpu1": "performance"}}, "governor is ondemand"),
         ({}, {"allowed_khz": {"cpu0": 1200000}}, "cpu0 may not run at the highest clock"),
