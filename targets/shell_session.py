@@ -65,7 +65,9 @@ watch() {
         now=$(cat "$folder/beat")
         if [ "$now" = "$heard" ]; then
             kill $$
-            (cd "$folder/work" && exec sleep 2) && kill -9 $$ && end_all
+            (cd "$folder/work" && exec sleep 2) || exit
+            kill -9 $$
+            end_all
             exit
         fi
         heard=$now
@@ -247,7 +249,7 @@ class ShellSession:
             raise DeviceError(f"{PurePosixPath(program).name} on {self.address.text} {how}, and was ended.")
         end_process(process)
         if not mark or not code.strip().isdecimal():
-            raise self._lost(tail(complaints))
+            raise self.lost(tail(complaints))
         return Ended(int(code), text.strip())
 
     def _end(self, process: "subprocess.Popen[bytes]") -> None:
@@ -286,11 +288,11 @@ class ShellSession:
         if any(sign in said for sign in FULL):
             raise DeviceError(f"{self.address.text} has no space left. Free some there and try again.")
         if process.returncode == SSH_FAILED or process.returncode < 0 or self._keeper.poll() is not None or not said:
-            raise self._lost(said)
+            raise self.lost(said)
         raise DeviceError(f"{self.address.text} refused: {said.splitlines()[-1]}.")
 
-    def _lost(self, complaints: str) -> DeviceError:
-        """Why a connection is over."""
+    def lost(self, complaints: str = "") -> DeviceError:
+        """Why the session is over, by what its connections complained of."""
         with suppress(subprocess.TimeoutExpired):  # where one was cut, so is the other
             self._keeper.wait(LAST_WORDS_SECONDS if not complaints else 0)
         return DeviceError(self._shell.explain(complaints or tail(self._complaints)))

@@ -101,8 +101,10 @@ def measure_with(session: ShellSession, work: Work) -> Outcome:
         try:
             printed, watch = _Run(session, entry, given, facts, work.profile).carry_out()
         except EdgekitError as error:
-            if isinstance(error, DeviceError) and not session.alive:
-                raise
+            if not session.alive:
+                if isinstance(error, DeviceError):
+                    raise
+                raise session.lost() from error
             found.problems.append(problem(entry.folder, entry.name, entry.contestant, facts, error))
             continue
         found.printed.append((entry.contestant.bundle, printed))

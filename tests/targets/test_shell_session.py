@@ -1,5 +1,7 @@
 """Sessions that a shell keeps, on this machine: files, programs, their ends, and that nothing is ever left."""
 
+import hashlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import DeviceError
-from edgekit.targets import shell_session
 from edgekit.targets.address import parse_address
 from edgekit.targets.local import LocalShell
 from edgekit.targets.shell_device import open_shell
@@ -92,7 +93,7 @@ def test_a_file_that_is_not_there_is_told(session: ShellSession) -> None:
 
 def test_a_damaged_file_is_told(session: ShellSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative twin: the hash that is expected is another file's."""
-    monkeypatch.setattr(shell_session.hashlib, "sha256", shell_session.hashlib.sha224)
+    monkeypatch.setattr("edgekit.targets.shell_session.hashlib.sha256", hashlib.sha224)
     with pytest.raises(DeviceError, match="arrived damaged"):
         session.push("artifacts/a/x", b"content")
 
@@ -116,7 +117,7 @@ def test_a_program_that_prints_without_end_is_ended(session: ShellSession, base:
 
 def test_closing_ends_what_runs(base: Path) -> None:
     with ShellSession(LocalShell(LOCAL)) as session:
-        session._start(f"cd {shell_session.shlex.quote(session.path('work'))} && sleep 1000", None)
+        session._start(f"cd {shlex.quote(session.path('work'))} && sleep 1000", None)
         while not any("1000" in line for line in working_in(base)):
             time.sleep(0.05)
 
@@ -142,11 +143,25 @@ def test_a_keeper_that_hears_beats_stays(base: Path, monkeypatch: pytest.MonkeyP
         session.push("artifacts/x", b"still here")
 
 
+def kill_keeper(session: ShellSession, base: Path) -> None:
+    """Takes a session its keeper, once that watches."""
+    while not any("sleep" in line for line in working_in(base)):
+        time.sleep(0.05)
+    session._keeper.kill()
+    session._keeper.wait()
+    assert list(base.iterdir()) != []
+
+
+def test_what_a_killed_keeper_left_is_cleared_up_by_itself(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_SILENCE", "1")
+    with ShellSession(LocalShell(LOCAL)) as dead:
+        kill_keeper(dead, base)
+        wait_until_empty(base)
+
+
 def test_what_a_killed_keeper_left_is_cleared_up_by_the_next(base: Path) -> None:
     with ShellSession(LocalShell(LOCAL)) as dead:
-        dead._keeper.kill()
-        dead._keeper.wait()
-        assert list(base.iterdir()) != []
+        kill_keeper(dead, base)
         with ShellSession(LocalShell(LOCAL)):
             assert len(list(base.iterdir())) == 1
     wait_until_empty(base)
