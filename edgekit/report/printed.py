@@ -14,7 +14,7 @@ TITLE = "Printed by programs that are not edgekit's: no single times, no interva
 
 def tables(facts: Facts) -> Iterator[Table]:
     """The latest figure of each artifact in each program, device and setting; no table where there is none."""
-    rows = {}
+    rows: dict[tuple[object, ...], list[Cell]] = {}
     for bundle in facts.bundles:
         entries = {entry.sha256: entry for entry in bundle.entries}
         for run in bundle.runs:

@@ -28,7 +28,7 @@ NETWORK = """
 import torch
 def build():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU())
 """
 
 NCNN_PRINTS = 'echo "      ${6#param=}  min =    1.20  max =    1.90  avg =    1.40" >&2'
@@ -41,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     source = folder / "net.py"
     source.write_text(NETWORK)
-    arguments = ["export", f"{source}:build", "--input", "1x3x24x24", "--format", "tflite", "--format", "ncnn"]
+    arguments = ["export", f"{source}:build", "--input", "1x3x64x64", "--format", "tflite", "--format", "ncnn"]
     answer = CliRunner().invoke(cli, [*arguments, "-o", str(folder / "net")])
     assert answer.exit_code == 0, answer.output
     return folder / "net"
