@@ -16,6 +16,7 @@
         |-- MissingExtraError       3   a package of an optional extra is not installed
         |-- OutputError             3   the output folder cannot be written
         |-- DeviceError             3   a device that cannot be reached, was lost, or broke off
+        |   `-- NoPythonError       3   a board without Python, which can only run programs of the user's
         `-- ConverterError          3   a third-party converter failed on a program it should take
 
 A message names the thing, the reason and the next step. Exit code 130 means the user pressed Ctrl-C.
@@ -117,6 +118,10 @@ class OutputError(EnvironmentProblemError):
 
 class DeviceError(EnvironmentProblemError):
     """A device cannot be reached, was lost, or broke off."""
+
+
+class NoPythonError(DeviceError):
+    """A board has no Python."""
 
 
 class ConverterError(EnvironmentProblemError):

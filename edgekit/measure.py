@@ -361,7 +361,7 @@ def store(bundles: Sequence[Bundle], runs: Sequence[Run], out: Path | None) -> t
             partial.write_bytes(msgspec.json.format(content, indent=1) + b"\n")
         return (out,)
     pairs = zip(cycle(bundles), runs)  # every device has one run of each bundle, in order
-    return tuple(write_run(run, bundle.folder) for bundle, run in pairs if run.measurements or run.executions)
+    return tuple(write_run(run, bundle.folder) for bundle, run in pairs if not run.empty)
 
 
 def conclude(problems: Sequence[Problem]) -> EdgekitError | None:

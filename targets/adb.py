@@ -4,7 +4,7 @@ import shutil
 
 from edgekit.errors import EnvironmentProblemError
 from edgekit.targets.address import Address
-from edgekit.targets.posix import python_script, told
+from edgekit.targets.posix import python_script, shell_command, told
 
 EXPLANATIONS = (
     ("unauthorized", "has not allowed this machine to debug it. Accept the question on its screen"),
@@ -28,7 +28,13 @@ class AdbShell:
             )
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
-        return ["adb", "-s", self.address.name, "shell", "-T", python_script(arguments)]
+        return self._remote(python_script(arguments))
+
+    def script(self, text: str) -> list[str]:
+        return self._remote(shell_command(text, "sh"))  # not every Android has a /bin
+
+    def _remote(self, line: str) -> list[str]:
+        return ["adb", "-s", self.address.name, "shell", "-T", line]
 
     def explain(self, complaints: str) -> str:
         own = [line for line in complaints.splitlines() if line.startswith(("error:", "adb:"))]

@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 
-from edgekit.errors import MisuseError
+from edgekit.errors import MisuseError, NoPythonError
 from edgekit.targets.address import Address
 from edgekit.targets.device import Device, connect
-from edgekit.targets.doctor import Diagnosis, diagnose
+from edgekit.targets.doctor import Diagnosis, diagnose, diagnose_without_python
 from edgekit.targets.job import State
 from edgekit.targets.known import forget, remember, remove_userland
 from edgekit.targets.link import Link, Order, Progress
 from edgekit.targets.served import ServedLink
 from edgekit.targets.setup import CHECK_SECONDS, install_runtimes
+from edgekit.targets.shell_device import open_shell
+from edgekit.targets.shell_machine import look
 from edgekit.targets.wheels import choose_wheel
 
 ADVICE = {
@@ -52,14 +54,18 @@ def set_up_device(address: Address, runtimes: Sequence[str], progress: Progress)
 
 
 def examine_device(address: Address, progress: Progress) -> Diagnosis:
-    """Asks a device what it is and has, and imports every runtime there.
+    """Asks a device what it is and has, and imports every runtime there; one without Python is looked at by a shell.
 
     Raises:
         EnvironmentProblemError: This machine lacks what it takes to reach it.
         DeviceError: It cannot be reached, or was lost.
     """
-    with _connected(address, progress) as link:
-        return _diagnose(link)
+    try:
+        with _connected(address, progress) as link:
+            return _diagnose(link)
+    except NoPythonError:
+        with open_shell(address, progress) as session:
+            return diagnose_without_python(*look(session))
 
 
 def clear_device(address: Address, progress: Progress) -> str:

@@ -4,7 +4,8 @@
  *     qemu-arm -plugin ./counter.so,out=FILE PROGRAM
  *
  * A mark is close(0x5Exxxxxx): to the guest a bad file number, to the plugin a label. Every mark writes one line of text
- * into FILE, "LABEL INSTRUCTIONS SIMD", with the totals since the start; the reader subtracts. Counted are whole blocks
+ * into FILE, "LABEL INSTRUCTIONS SIMD", with the totals since the start; the reader subtracts. The last line is of the
+ * guest's end, under a label that no mark has, for programs that know nothing of marks. Counted are whole blocks
  * when they are entered, which is exact between system calls, because a system call ends its block.
  *
  * SIMD are vector and floating-point instructions: in AArch64 by the encoding groups of the architecture manual (loads
@@ -21,6 +22,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define MARK 0x5E000000u
+#define END 0x1000000u
 #define CLOSE_ARM 6
 #define CLOSE_AARCH64 57
 
@@ -37,6 +39,7 @@ enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, enum qemu_plugin_op, void *, uint64_t);
+void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t,
     void (*)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
              uint64_t));
@@ -75,14 +78,23 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
         qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &simd, vectors);
 }
 
+static void write_totals(unsigned label)
+{
+    fprintf(marks, "%u %llu %llu\n", label, (unsigned long long)instructions, (unsigned long long)simd);
+    fflush(marks);
+}
+
+static void end(qemu_plugin_id_t id, void *nothing)
+{
+    write_totals(END);
+}
+
 static void system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t file, uint64_t a2, uint64_t a3,
                         uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
     if (number != (aarch64 ? CLOSE_AARCH64 : CLOSE_ARM) || ((uint32_t)file & 0xFF000000u) != MARK)
         return;
-    fprintf(marks, "%u %llu %llu\n", (unsigned)file & 0xFFFFFFu, (unsigned long long)instructions,
-            (unsigned long long)simd);
-    fflush(marks);
+    write_totals((unsigned)file & 0xFFFFFFu);
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int count, char **arguments)
@@ -99,5 +111,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
     qemu_plugin_register_vcpu_syscall_cb(id, system_call);
+    qemu_plugin_register_atexit_cb(id, end, NULL);
     return 0;
 }

@@ -43,17 +43,35 @@ def _compile(source: Path, target: Path) -> None:
         raise EnvironmentProblemError(f"{compiler} does not compile {source.name}: {process.stderr.strip()}")
 
 
+END = 1 << 24
+"""Label of the totals at a program's end, which no mark has."""
+
+
+def read_total(text: str) -> Count:
+    """What a program executed from its start to its end.
+
+    Raises:
+        DeviceError: The plugin did not see its end.
+    """
+    *_, last = [tuple(map(int, line.split())) for line in text.splitlines()] or [()]
+    if len(last) != 3 or last[0] != END:
+        raise DeviceError("The instruction counter did not see the program's end.")
+    return Count(instructions=last[1], simd=last[2])
+
+
 def read_counts(text: str, empty: int) -> dict[int, tuple[Count, ...]]:
     """Instructions of each measured region, by task.
 
     Args:
-        text: What the plugin wrote: a line for each mark, which is twice the task, plus one at the end of a region.
+        text: What the plugin wrote: a line for each mark, which is twice the task, plus one at the end of a region; the
+            line of the program's end is none.
         empty: The task whose regions are empty; what the last of them took is taken off all others.
 
     Raises:
         DeviceError: The marks are not pairs, so the runner broke off.
     """
-    totals = [tuple(map(int, line.split())) for line in text.splitlines()]
+    lines = [tuple(map(int, line.split())) for line in text.splitlines()]
+    totals = [line for line in lines if line[0] != END]
     regions: dict[int, list[Count]] = {}
     for (begin, first, first_simd), (end, last, last_simd) in zip(totals[::2], totals[1::2], strict=False):
         if begin % 2 or end != begin + 1:

@@ -4,10 +4,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgekit.targets.job import Facts, State
+from edgekit.targets.job import NO_PYTHON, Facts, State
+from edgekit.targets.native import PROGRAMS
 from edgekit.targets.wheels import WHEELS, Wheel, obstacle
 
-Verdict = Literal["works", "broken", "installable", "unavailable"]
+Verdict = Literal["works", "broken", "installable", "unavailable", "native only"]
 
 HOT_C = 70.0
 SHORT_KIB = 256 << 10
@@ -58,6 +59,24 @@ def diagnose(device: Facts, state: State, checked: dict[str, str]) -> Diagnosis:
     )
 
 
+def diagnose_without_python(device: Facts, state: State) -> Diagnosis:
+    """The same of a board on which nothing but the runtimes' own benchmark programs can run."""
+    return Diagnosis(
+        device=device,
+        state=state,
+        runtimes=tuple(
+            RuntimeVerdict(
+                runtime=runtime,
+                distribution=program.name,
+                verdict="native only",
+                remark=f"built for {device.machine}, by --native {runtime}=PROGRAM of edgekit bench",
+            )
+            for runtime, program in PROGRAMS.items()
+        ),
+        concerns=("It has no Python on its PATH, which edgekit's own runner needs.", *concerns(device, state)),
+    )
+
+
 def _verdicts(runtime: str, device: Facts, checked: dict[str, str]) -> list[RuntimeVerdict]:
     """What works or is broken; where nothing is installed, the first that could be, or why none can."""
     wheels = WHEELS[runtime]
@@ -92,7 +111,7 @@ def concerns(device: Facts, state: State) -> list[str]:
     found = []
     if device.emulated:
         found.append("It is emulated: its outputs are a board's, its times are not, and none are shown.")
-    if not device.numpy:
+    if device.python != NO_PYTHON and not device.numpy:
         found.append("It has no numpy, which every runtime but ncnn needs.")
     if 0 < state.available_kib < SHORT_KIB:
         found.append(f"Only {state.available_kib // 1024} MiB of memory are free.")

@@ -61,6 +61,10 @@ class Job:
     timeout_s: float = 3600.0
 
 
+NO_PYTHON = "none"
+"""Stands for the Python of a board that has none."""
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What a device is.
 
@@ -72,6 +76,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         processor: On ARM the implementer and part numbers, as in `/proc/cpuinfo`; elsewhere the model name.
         features: Vector and other features, in the words of `/proc/cpuinfo`.
         memory_kib: All of its memory; 0: unknown.
+        python: Its version; "none" where there is none, and then nobody knows the C library.
         numpy: Its version; "" where there is none.
         runtimes: Version of every installed runtime, by distribution.
     """

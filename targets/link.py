@@ -75,10 +75,13 @@ class Link(Protocol):
 
 
 @contextmanager
-def limited(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[threading.Event]:
+def limited(
+    process: "subprocess.Popen[bytes]", seconds: float, end: Callable[["subprocess.Popen[bytes]"], None] | None = None
+) -> Iterator[threading.Event]:
     """Ends a process when the block takes too long; the event tells whether it did.
 
-    Time in which this machine sleeps or stands still does not count: the limit is counted in slices.
+    Time in which this machine sleeps or stands still does not count: the limit is counted in slices. `end` is another
+    way to end it than `end_process`.
     """
     finished, expired = threading.Event(), threading.Event()
 
@@ -87,7 +90,7 @@ def limited(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[thre
             if finished.wait(SLICE_SECONDS):
                 return
         expired.set()
-        end_process(process)
+        (end or end_process)(process)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

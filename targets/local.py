@@ -18,5 +18,8 @@ class LocalShell:
     def command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, *arguments]
 
+    def script(self, text: str) -> list[str]:
+        return ["/bin/sh", "-c", text]
+
     def explain(self, complaints: str) -> str:
         return f"The guard on this machine ended early. It said:\n{complaints}"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, NoPythonError
 from edgekit.targets.address import Address
 from edgekit.targets.archive import runner_archive
 from edgekit.targets.link import (
@@ -32,6 +32,7 @@ from edgekit.targets.link import (
     limited,
     tail,
 )
+from edgekit.targets.posix import PYTHON_MISSING
 
 ANSWER_SECONDS = 90.0
 """How long a guard may take for what takes it no time; a busy board starts Python in half a minute."""
@@ -190,21 +191,23 @@ class ServedLink:
     def _next(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else b""
         if not line.endswith(b"\n"):
-            raise DeviceError(self._lost())
+            raise self._lost()
         return decode_event(self.address, line)
 
     def _read(self, size: int) -> bytes:
         content = self._process.stdout.read(size) if self._process.stdout else b""
         if len(content) < size:
-            raise DeviceError(self._lost())
+            raise self._lost()
         return content
 
-    def _lost(self) -> str:
+    def _lost(self) -> DeviceError:
         """Why the connection is over, once it is."""
         with suppress(subprocess.TimeoutExpired):  # it has something to say, perhaps
             self._process.wait(LAST_WORDS_SECONDS)
         end_process(self._process)
-        return self._shell.explain(tail(self._complaints))
+        complaints = tail(self._complaints)
+        kind = NoPythonError if PYTHON_MISSING in complaints else DeviceError
+        return kind(self._shell.explain(complaints))
 
     def _command(self, command: Mapping[str, object]) -> None:
         with self._writing:
@@ -223,7 +226,7 @@ class ServedLink:
                 self._process.stdin.write(content)
                 self._process.stdin.flush()
         except OSError as error:
-            raise DeviceError(self._lost()) from error
+            raise self._lost() from error
 
     def _beat(self) -> None:
         """Tells the guard now and then that this side lives; an empty line is no command."""

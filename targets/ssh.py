@@ -10,7 +10,7 @@ import shutil
 
 from edgekit.errors import EnvironmentProblemError
 from edgekit.targets.address import Address
-from edgekit.targets.posix import python_script, told
+from edgekit.targets.posix import python_script, shell_command, told
 
 VARIABLE = "EDGEKIT_SSH"
 
@@ -65,8 +65,14 @@ class SshShell:
         return f"{self.address.user}@{host}" if self.address.user else host
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
+        return self._remote(python_script(arguments))
+
+    def script(self, text: str) -> list[str]:
+        return self._remote(shell_command(text))
+
+    def _remote(self, line: str) -> list[str]:
         port = ("-p", str(self.address.port)) if self.address.port else ()
-        return [*self._client, *OPTIONS, *port, "--", self._login, python_script(arguments)]
+        return [*self._client, *OPTIONS, *port, "--", self._login, line]
 
     def explain(self, complaints: str) -> str:
         known = {"host": self._known_host, "login": self._login_text}

@@ -107,8 +107,8 @@ def find_userland(name: str) -> Path:
     return cache_folder("userlands") / f"{name}-{key[:12]}"
 
 
-def guest_command(userland: Userland, folder: Path, options: Sequence[str] = ()) -> list[str]:
-    """What runs a userland's Python; `options` are for the emulator.
+def guest_emulator(userland: Userland, folder: Path) -> list[str]:
+    """What runs a program in a userland.
 
     Raises:
         EnvironmentProblemError: The emulator is not installed.
@@ -118,9 +118,17 @@ def guest_command(userland: Userland, folder: Path, options: Sequence[str] = ())
         raise EnvironmentProblemError(
             f"Emulating a board needs {userland.qemu}. On Debian 12, as root: apt-get install qemu-user."
         )
-    sysroot = folder / "sysroot"
-    python = sysroot / "usr" / "bin" / f"python{userland.python}"
-    return [emulator, "-cpu", userland.cpu, "-L", str(sysroot), *options, str(python)]
+    return [emulator, "-cpu", userland.cpu, "-L", str(folder / "sysroot")]
+
+
+def guest_command(userland: Userland, folder: Path, options: Sequence[str] = ()) -> list[str]:
+    """What runs a userland's Python; `options` are for the emulator.
+
+    Raises:
+        EnvironmentProblemError: The emulator is not installed.
+    """
+    python = folder / "sysroot" / "usr" / "bin" / f"python{userland.python}"
+    return [*guest_emulator(userland, folder), *options, str(python)]
 
 
 def guest_environment(folder: Path, *, compiling: bool = False) -> dict[str, str]:

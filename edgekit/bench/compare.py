@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from edgekit.bench.record import Execution, Interval, Machine, Measurement, Run
+from edgekit.bench.record import Execution, Interval, Machine, Measurement, Printed, Run
 from edgekit.bench.statistics import median_interval, round_medians
 
 
@@ -122,7 +122,7 @@ def names(sides: Sequence[Side]) -> list[str]:
     ]
 
 
-def setting_text(taken: Measurement | Execution) -> str:
+def setting_text(taken: Measurement | Execution | Printed) -> str:
     """1 thread, or 2 threads on processors 0, 1."""
     setting = taken.setting
     threads = f"{setting.threads} thread{'s' if setting.threads > 1 else ''}"

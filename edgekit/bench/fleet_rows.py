@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from edgekit.bench.compare import Side, setting_text
-from edgekit.bench.markdown import latency_text, line_of, machine_text, memory_text, ratio_text, remark_lines
-from edgekit.bench.record import Execution, Measurement, Run
+from edgekit.bench.markdown import digits, latency_text, line_of, machine_text, memory_text, ratio_text, remark_lines
+from edgekit.bench.record import Execution, Measurement, Printed, Reason, Run
 
 EMULATED = "EMULATED"
 
@@ -18,6 +18,10 @@ NO_TIME = (
 )
 
 PEAK = "Memory is the peak of a process that only loads and runs the artifact, as runtime + load + run."
+
+
+UNCOMPARED = "outputs NOT compared"
+"""Stands in place of a comparison where a program showed no outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,11 @@ FIGURES = frozenset({"figure", "ratio", "memory", "SNR"})
 
 def fleet_rows(runs: Sequence[Run]) -> list[Row]:
     """All artifacts on all devices."""
-    return [row for same in by_measuring(runs) for row in (*_timed(same, runs), *_executed(same, runs))]
+    return [
+        row
+        for same in by_measuring(runs)
+        for row in (*_timed(same, runs), *_executed(same, runs), *_printed(same, runs))
+    ]
 
 
 def tabulated(rows: Sequence[Row], without: Collection[str] = ()) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -76,25 +84,41 @@ def _executed(same: Sequence[Run], runs: Sequence[Run]) -> Iterator[Row]:
         yield _row(runs, run, one, (executed_text(one), _quotient(found[0][1], one), EMULATED))
 
 
+def _printed(same: Sequence[Run], runs: Sequence[Run]) -> Iterator[Row]:
+    """What programs of the user's said; it is compared with nothing."""
+    for run in same:
+        for one in run.printed:
+            verdict = EMULATED if one.emulated else one.verdict.level
+            yield _row(runs, run, one, (printed_text(one), "no ratio", verdict))
+
+
+def printed_text(one: Printed) -> str:
+    """12.34 ms on the mean, and the fastest and the slowest: `mean 12.34 ms (12.20 to 13.01)`."""
+    if one.mean_ms is None or one.minimum_ms is None or one.maximum_ms is None:
+        return "no time" if one.instructions is None else f"{one.instructions:,} instructions"
+    places = digits(one.mean_ms)
+    return f"mean {one.mean_ms:.{places}f} ms ({one.minimum_ms:.{places}f} to {one.maximum_ms:.{places}f})"
+
+
 def _quotient(first: Execution, one: Execution) -> str:
     if one is first:
         return "1"
     return f"{one.instructions / first.instructions:.3f}" if first.instructions and one.instructions else ""
 
 
-def _row(runs: Sequence[Run], run: Run, one: Measurement | Execution, figures: tuple[str, str, str]) -> Row:
+def _row(runs: Sequence[Run], run: Run, one: Measurement | Execution | Printed, figures: tuple[str, str, str]) -> Row:
     """A row with its figure, ratio and verdict."""
     several = len({each.bundle for each in runs}) > 1
     subject, (figure, ratio, verdict) = one.subject, figures
     return Row(
         device=run.machine.device,
         artifact=f"{run.bundle}/{subject.artifact}" if several else subject.artifact,
-        runtime=f"{subject.distribution or subject.runtime} {subject.runtime_version}",
+        runtime=f"{subject.distribution or subject.runtime} {subject.runtime_version}".rstrip(),
         threads=setting_text(one),
         figure=figure,
         ratio=ratio,
-        memory=memory_text(one.memory),
-        snr=f"{one.parity.parity.snr_db:.1f} dB",
+        memory="" if isinstance(one, Printed) else memory_text(one.memory),
+        snr=UNCOMPARED if one.parity is None else f"{one.parity.parity.snr_db:.1f} dB",
         verdict=verdict,
     )
 
@@ -109,14 +133,26 @@ def footnotes(runs: Sequence[Run]) -> Iterator[str]:
     for same in by_measuring(runs):
         sides = [Side(run, one) for run in same for one in run.measurements]
         yield from (f"{same[0].machine.device}: {text}" for text in remark_lines(sides))
+        for run in same:
+            yield from printed_lines(run)
         if same[0].no_memory:
             yield f"{same[0].machine.device}: {same[0].no_memory}."
-    if any(run.executions for run in runs):
+    if any(run.executions or any(one.emulated for one in run.printed) for run in runs):
         yield NO_TIME
     if any(row.memory for row in fleet_rows(runs)):
         yield PEAK
     for same in by_measuring(runs):
         yield f"{machine_text(same[0])}; profile {same[0].profile.name}: {same[0].profile.summary}"
+
+
+def printed_lines(run: Run) -> Iterator[str]:
+    """Why figures that programs printed are not trusted: a line for each reason, with the artifacts it is of."""
+    about: dict[Reason, list[str]] = {}
+    for one in run.printed:
+        for reason in one.verdict.reasons:
+            about.setdefault(reason, []).append(f"`{one.subject.artifact}` in {one.subject.distribution}")
+    for reason, names in about.items():
+        yield f"{run.machine.device}: {reason.level}: {', '.join(dict.fromkeys(names))}: {reason.text}"
 
 
 def fleet_markdown(runs: Sequence[Run]) -> str:

@@ -262,6 +262,40 @@ class Execution(Struct, frozen=True, kw_only=True):
     emulated: Literal[True] = True
 
 
+class Printed(Struct, frozen=True, kw_only=True):
+    """What a benchmark program of the user's, which is not edgekit's, said of one artifact on a device.
+
+    It is kept apart from what edgekit measures: there are no single times, hence no interval and no pairs of rounds,
+    and it enters no comparison and no gate.
+
+    Attributes:
+        subject: The artifact; `distribution` is the program, `build` its SHA-256, "" for one that the device has.
+        runs: Inferences that count.
+        parity: The comparison that came closest to its gate; None where the outputs were NOT compared.
+        uncompared: Why they were not.
+        emulated: That it is no figure of a board, wherever this record is read.
+        minimum_ms, mean_ms, maximum_ms: Of these runs; None on an emulated device, whose time is none.
+        median_ms, load_ms, first_ms: Where the program says them.
+        instructions: Executed by one inference, where the device counts.
+    """
+
+    subject: Subject
+    setting: Setting
+    runs: int
+    parity: CaseParity | None
+    uncompared: str
+    evidence: Evidence
+    verdict: Verdict
+    emulated: bool = False
+    minimum_ms: float | None = None
+    mean_ms: float | None = None
+    maximum_ms: float | None = None
+    median_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    instructions: int | None = None
+
+
 class Condition(Struct, frozen=True, kw_only=True):
     """A device's state at one moment: clocks and governors by core, temperatures by zone, and its load average.
 
@@ -291,7 +325,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     Times are in `measurements`. Of an emulated device there are none: `executions` holds what it computed and executed.
     `watches` are of a device that is not this machine, of which every figure carries its own evidence. `no_memory` says
-    why memory was wanted and is not there for any of them.
+    why memory was wanted and is not there for any of them. What programs of the user's said is in `printed`.
     """
 
     schema_version: int
@@ -306,3 +340,9 @@ class Run(Struct, frozen=True, kw_only=True):
     executions: tuple[Execution, ...] = ()
     watches: tuple[Watch, ...] = ()
     no_memory: str = ""
+    printed: tuple[Printed, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing in it is of any artifact."""
+        return not (self.measurements or self.executions or self.printed)

@@ -54,12 +54,11 @@ def read_runs(bundle: Path, known: Collection[str]) -> list[Run]:
             run,
             measurements=tuple(each for each in run.measurements if each.subject.sha256 in known),
             executions=tuple(each for each in run.executions if each.subject.sha256 in known),
+            printed=tuple(each for each in run.printed if each.subject.sha256 in known),
         )
         for run in runs
     ]
-    return sorted(
-        (run for run in kept if run.measurements or run.executions), key=lambda run: run.created, reverse=True
-    )
+    return sorted((run for run in kept if not run.empty), key=lambda run: run.created, reverse=True)
 
 
 def read_profiles(bundle: Path, known: Collection[str]) -> list[ProfileRun]:
@@ -116,7 +115,11 @@ class _Outline(Struct):
 
     measurements: tuple[_Measurement, ...]
     executions: tuple[_Measurement, ...] = ()
+    printed: tuple[_Measurement, ...] = ()
 
 
 def _is_of(outline: _Outline, known: Collection[str]) -> bool:
-    return any((each.subject or each).sha256 in known for each in (*outline.measurements, *outline.executions))
+    return any(
+        (each.subject or each).sha256 in known
+        for each in (*outline.measurements, *outline.executions, *outline.printed)
+    )

@@ -75,9 +75,13 @@ class Case:
     emulated: bool = False
 
 
-def judge(case: Case, more: Sequence[Reason] = ()) -> Verdict:
-    """The verdict on one artifact's measurement; `more` is what else speaks against it."""
-    reasons = (*(Reason(level=level, text=text) for check in CHECKS for level, text in check(case)), *more)
+Check = Callable[["Case"], Iterator[Finding]]
+
+
+def judge(case: Case, more: Sequence[Reason] = (), checks: Sequence[Check] | None = None) -> Verdict:
+    """The verdict on one artifact's measurement; `more` is what else speaks against it. All checks are made if None."""
+    held = CHECKS if checks is None else checks
+    reasons = (*(Reason(level=level, text=text) for check in held for level, text in check(case)), *more)
     worst: Level = "TRUSTED"
     for reason in reasons:
         worst = reason.level if SEVERITY[reason.level] > SEVERITY[worst] else worst
@@ -100,7 +104,8 @@ def unseen(seen: Evidence) -> Iterator[str]:
     yield from (name for name, figure in figures.items() if figure is None)
 
 
-def _emulation(case: Case) -> Iterator[Finding]:
+def emulation(case: Case) -> Iterator[Finding]:
+    """What speaks against any time of an emulator."""
     if case.emulated:
         yield "INVALID", "It ran in an emulator, whose time tells nothing about a board."
 
@@ -212,10 +217,13 @@ def _placement(case: Case) -> Iterator[Finding]:
         yield "NOISY", "The processors differ, and the system chose among them; --affinity says which to use."
 
 
-CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
-    *(_emulation, _completeness, _drift, _spread, _background, _steal, _quota, _load, _swap),
-    *(_clock, _temperature, _governor, _placement),
+OF_MACHINE: tuple[Check, ...] = (
+    *(_background, _steal, _quota, _load, _swap),
+    *(_clock, _temperature, _governor),
 )
+"""What the machine itself says against a measurement, whether there are single times or not."""
+
+CHECKS: tuple[Check, ...] = (emulation, _completeness, _drift, _spread, *OF_MACHINE, _placement)
 """Everything that can speak against a measurement."""
 
 

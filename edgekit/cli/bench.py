@@ -21,6 +21,7 @@ from edgekit.cli.options import (
 if TYPE_CHECKING:
     from edgekit.errors import EdgekitError
     from edgekit.measure import Bundle, Outcome
+    from edgekit.targets.native import Given
 
 
 @click.command()
@@ -64,6 +65,14 @@ if TYPE_CHECKING:
 @click.option(
     "--governor", default="", metavar="NAME", help="The clocks' governor meanwhile, on boards; put back after."
 )
+@click.option(
+    "--native",
+    "natives",
+    multiple=True,
+    metavar="RUNTIME=PROGRAM",
+    help="A runtime's own benchmark program for devices without Python: tflite=benchmark_model, ncnn=benchncnn or "
+    "mnn=benchmark.out; RUNTIME=board:PATH where the device has it. Repeatable.",
+)
 @click.option("--no-memory", is_flag=True, help="Leave memory out.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--out", type=PATH, help="Write the figures into this JSON file instead of into the bundles.")
@@ -81,6 +90,7 @@ def bench(
     formats: tuple[str, ...],
     devices: tuple[str, ...],
     governor: str,
+    natives: tuple[str, ...],
     no_memory: bool,
     markdown: bool,
     out: Path | None,
@@ -94,9 +104,13 @@ def bench(
 
     Several devices work at the same time. On emulated ones executed instructions are counted, which are no time.
 
+    With --native nothing but a shell is needed on a device. What the program prints is recorded as printed: without an
+    interval, never trusted, and marked where its outputs were NOT compared.
+
     \b
     edgekit bench edgekit-out/parcnetv2_t-224-arm --threads 1 --threads 2
     edgekit bench edgekit-out/parcnetv2_t-224-arm --device ssh://pi@board --device qemu://armv7
+    edgekit bench edgekit-out/parcnetv2_t-224-arm --device ssh://root@board --native ncnn=./benchncnn
     edgekit bench parcnetv2_t timm:convnext_tiny --profile normal
     """
     from edgekit.bench.profiles import choose_profile
@@ -104,19 +118,43 @@ def bench(
     from edgekit.cli.measuring import TICKS
     from edgekit.cli.output import StageLines
     from edgekit.errors import MisuseError
+    from edgekit.fleet.native import Work, measure_natively
     from edgekit.fleet.run import measure_fleet
     from edgekit.measure import Choice, check_storage, choose_settings
 
     if governor and all(device == "local" for device in devices):
         raise MisuseError("--governor is for boards. Name one with --device.")
+    programs = given_programs(natives, governor)
     profile = choose_profile(profile_name, seconds, runs)
     choice = Choice(choose_settings(threads, affinity), runtimes, formats, memory=not no_memory)
     command: tuple[str, ...] = click.get_current_context().meta["edgekit.command"]
     with StageLines(shown=not as_json, ticks=TICKS) as lines:
         bundles = contenders(what, choice, batch, network, command, lines, target_for(devices))
         check_storage(bundles, out)
-        outcome = measure_fleet(devices, bundles, choice, profile, command, lines, governor)
-    show(bundles, outcome, out, markdown=markdown, as_json=as_json, fleet=devices != ("local",))
+        if programs:
+            outcome = measure_natively(devices, Work(bundles, choice, profile, command, programs), lines.note)
+        else:
+            outcome = measure_fleet(devices, bundles, choice, profile, command, lines, governor)
+    fleet = devices != ("local",) or bool(programs)
+    show(bundles, outcome, out, markdown=markdown, as_json=as_json, fleet=fleet)
+
+
+def given_programs(natives: tuple[str, ...], governor: str) -> "dict[str, Given]":
+    """The programs of `--native` by runtime; none where none were given.
+
+    Raises:
+        MisuseError: One is not there, or of no known runtime, two are of one, or the clocks' governor is to be set.
+    """
+    from edgekit.errors import MisuseError
+    from edgekit.targets.native import parse_given
+
+    given = [parse_given(text) for text in natives]
+    programs = {each.runtime: each for each in given}
+    if len(programs) < len(given):
+        raise MisuseError("--native takes one program for each runtime.")
+    if programs and governor:
+        raise MisuseError("--governor needs Python on the board. Leave it out with --native.")
+    return programs
 
 
 def target_for(devices: tuple[str, ...]) -> str:

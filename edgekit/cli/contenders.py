@@ -28,7 +28,7 @@ MADE_HERE = "bench"
 APPLY_TO_BUNDLES = frozenset(
     {
         *("what", "profile_name", "seconds", "runs", "threads", "affinity", "runtimes", "formats"),
-        *("devices", "governor", "no_memory", "markdown", "out", "as_json"),
+        *("devices", "governor", "natives", "no_memory", "markdown", "out", "as_json"),
     }
 )
 """Options of `edgekit bench` that describe no network."""

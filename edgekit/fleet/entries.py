@@ -1,6 +1,6 @@
 """Which artifacts of some bundles a device can run, and the tasks they become."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,10 +57,23 @@ class Line:
     problems: list[Problem] = field(default_factory=list)
 
 
-def line_up(bundles: Sequence[Bundle], choice: Choice, facts: Facts) -> Line:
+def line_up(
+    bundles: Sequence[Bundle],
+    choice: Choice,
+    facts: Facts,
+    here: Collection[str] | None = None,
+    lacking: Callable[[str, Facts], str] = advice,
+) -> Line:
     """Chooses what a device runs.
 
     An artifact for which it has no runtime is passed over, unless that format or runtime was asked for.
+
+    Args:
+        bundles: What there is.
+        choice: What of it was asked for.
+        facts: What the device is.
+        here: The runtimes it has; those of its packages if None.
+        lacking: What to do about a runtime that it has not.
 
     Raises:
         MisuseError: There is nothing to measure, or processors were chosen.
@@ -69,14 +82,14 @@ def line_up(bundles: Sequence[Bundle], choice: Choice, facts: Facts) -> Line:
     """
     if any(setting.affinity is not None for setting in choice.settings):
         raise MisuseError("--affinity chooses processors of this machine. Leave it out for other devices.")
-    here, line = runtimes_on(facts), Line()
+    here, line = runtimes_on(facts) if here is None else here, Line()
     references: dict[int, Reference] = {}
     for contestant in choose_contestants(bundles, choice):
         bundle = bundles[contestant.bundle]
         artifact = bundle.manifest.members[contestant.member].artifact
         name = artifact.files[0].name
         if artifact.runtime not in here:
-            reason = advice(artifact.runtime, facts)
+            reason = lacking(artifact.runtime, facts)
             if choice.runtimes or choice.formats:
                 missing = EnvironmentProblemError(reason)
                 line.problems.append(problem(bundle.folder, name, contestant, facts, missing))

@@ -7,6 +7,8 @@ a problem, and the others go on.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from edgekit.bench.record import Profile
 from edgekit.bundle import Progress
@@ -14,11 +16,12 @@ from edgekit.errors import EdgekitError, MisuseError
 from edgekit.fleet.board import measure_on
 from edgekit.measure import LOCAL, Bundle, Choice, Outcome, Problem, measure_bundles
 from edgekit.targets.address import parse_address
-from edgekit.targets.device import Device, open_device
+from edgekit.targets.device import open_device
 
 LOOK_SECONDS = 0.2
 
-Work = Callable[[Device], Outcome]
+Work = Callable[[Any], Outcome]
+"""Gets what was opened."""
 
 FAREWELL_SECONDS = 30.0
 """How long devices that were given up may take to clear up."""
@@ -59,6 +62,20 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
+class Session(Protocol):
+    """Whatever is open on a device, and leaves nothing behind when it is closed."""
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None, /
+    ) -> None: ...
+
+
 @dataclass(slots=True)
 class Fleet:
     """Devices that do the same work at the same time, each with a thread here that waits for it.
@@ -66,11 +83,13 @@ class Fleet:
     Attributes:
         work: What is done on each.
         note: Gets a line for each thing that takes its time.
+        connect: Opens a device by its address.
     """
 
     work: Work
     note: Callable[[str], None]
-    _open: dict[str, Device] = field(default_factory=dict)
+    connect: Callable[[str, Callable[[str], None]], Session] = open_device
+    _open: dict[str, Session] = field(default_factory=dict)
     _outcomes: dict[str, Outcome | BaseException] = field(default_factory=dict)
 
     def visit(self, addresses: Sequence[str]) -> dict[str, Outcome]:
@@ -93,7 +112,7 @@ class Fleet:
         """One device's thread; whatever happens in it is told to the one that waits."""
         try:
             self.note(f"{address}: connecting")
-            with open_device(address, self.note) as device:
+            with self.connect(address, self.note) as device:
                 self._open[address] = device
                 self._outcomes[address] = self.work(device)
             self.note(f"{address}: done")

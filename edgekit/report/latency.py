@@ -12,7 +12,7 @@ from typing import Any
 from edgekit.bench.compare import compare, setting_text
 from edgekit.bench.markdown import latency_text, percentile_text
 from edgekit.bench.record import Level, Measurement
-from edgekit.report import charts
+from edgekit.report import charts, printed
 from edgekit.report.document import Block, Cell, Chart, Fold, Missing, Section, Tone
 from edgekit.report.drawing import SERIES, chart
 from edgekit.report.gather import Facts, Figure
@@ -41,6 +41,7 @@ def section(facts: Facts) -> Section:
     blocks = opened({place: tuple(_charts(place, members)) for place, members in places.items()}, "Latency with")
     if figures:
         blocks.append(_table(places))
+    blocks.extend(printed.tables(facts))
     return Section("latency", "Latency", _lead(figures), (*blocks, *_reasons(figures), *missing))
 
 

@@ -68,13 +68,13 @@ PermitRootLogin prohibit-password
 UsePAM no
 PidFile none
 Match User bare
-    SetEnv PATH=/nowhere
+    SetEnv PATH=/bin
 """
 
 USERS = """\
 root:x:0:0:root:/root:/bin/sh
 tight:x:1001:1001:a home that is full at once:/tight:/bin/sh
-bare:x:1002:1002:no programs on the PATH:/tmp:/bin/sh
+bare:x:1002:1002:no Python on the PATH:/tmp:/bin/sh
 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
 """
 

@@ -25,6 +25,7 @@ from edgekit.bench.record import (
     Machine,
     Measurement,
     Memory,
+    Printed,
     Profile,
     Reason,
     Round,
@@ -159,6 +160,25 @@ def execution(
         instructions=instructions,
         simd=None if instructions is None else instructions // 2,
         parity=one.parity,
+    )
+
+
+def printed(mean_ms: float | None, *, compared: bool = False, count: int | None = None) -> Printed:
+    """What a program of the user's said of one artifact; without a mean it ran on an emulated board."""
+    one = measurement([1.0])
+    reason = Reason(level="NOISY", text="It prints no single times.")
+    times = {} if mean_ms is None else {"minimum_ms": mean_ms - 1, "mean_ms": mean_ms, "maximum_ms": mean_ms + 1}
+    return Printed(
+        subject=structs.replace(one.subject, runtime_version="", distribution="bench"),
+        setting=ONE,
+        runs=20,
+        parity=one.parity if compared else None,
+        uncompared="" if compared else "It shows no outputs.",
+        evidence=one.evidence,
+        verdict=Verdict(level="NOISY", reasons=(reason,), unseen=()),
+        emulated=mean_ms is None,
+        instructions=count,
+        **times,
     )
 
 

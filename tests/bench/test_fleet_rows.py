@@ -7,7 +7,7 @@ from msgspec import structs
 
 from edgekit.bench.fleet_rows import EMULATED, NO_TIME, PEAK, fleet_markdown, fleet_rows, footnotes
 from edgekit.bench.record import Run
-from tests.bench.figures import MEMORY, execution, machine_called, measurement, run_of
+from tests.bench.figures import MEMORY, execution, machine_called, measurement, printed, run_of
 
 TIMED = run_of(measurement([10.0] * 6), measurement([20.0] * 6, sha256="c" * 64, artifact="net.fp32.tflite"))
 COUNTED = run_of(
@@ -96,3 +96,24 @@ def test_why_there_is_no_memory_is_said_once_and_only_where_it_was_wanted() -> N
 
     assert [text for text in footnotes([wanted, wanted, TIMED]) if reason in text] == [f"qemu://armv7: {reason}."]
     assert not any(reason in text for text in footnotes([COUNTED, TIMED]))
+
+
+def test_what_a_program_printed_stands_beside_measured_figures_and_is_compared_with_none() -> None:
+    timed = run_of(measurement([10.0] * 6), printed=(printed(12.0), printed(14.0, compared=True)))
+
+    measured, bare, compared = fleet_rows([timed])
+
+    assert (measured.ratio, bare.ratio, compared.ratio) == ("1", "no ratio", "no ratio")
+    assert (bare.figure, bare.snr, bare.verdict) == ("mean 12.00 ms (11.00 to 13.00)", "outputs NOT compared", "NOISY")
+    assert compared.snr.endswith(" dB")
+    assert "local: NOISY: `net.fp32.onnx` in bench: It prints no single times." in list(footnotes([timed]))
+
+
+def test_what_was_printed_under_emulation_is_no_time() -> None:
+    run = run_of(machine=machine_called("qemu://armv7", emulated=True), printed=(printed(None), printed(None, count=7)))
+
+    assert [(row.figure, row.verdict) for row in fleet_rows([run])] == [
+        ("no time", EMULATED),
+        ("7 instructions", EMULATED),
+    ]
+    assert NO_TIME in list(footnotes([run]))

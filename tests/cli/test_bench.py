@@ -291,6 +291,13 @@ def test_devices_that_fail_are_problems_in_json(run: Run, bundle: Path, nobody: 
     ("arguments", "message"),
     [
         (("--governor", "performance"), "--governor is for boards. Name one with --device."),
+        (("--native", "ncnn"), "'ncnn' names no program. Write RUNTIME=PROGRAM, such as ncnn=./benchncnn."),
+        (("--native", "ncnn=./nowhere"), "There is no program ./nowhere."),
+        (("--native", "ncnn=board:/a", "--native", "ncnn=board:/b"), "--native takes one program for each runtime."),
+        (
+            ("--device", "ssh://b", "--governor", "performance", "--native", "ncnn=board:/a"),
+            "--governor needs Python on the board. Leave it out with --native.",
+        ),
         (("--device", "board"), "'board' is no address of a device"),
         (("--device", "qemu://armv7", "--device", "qemu://armv7"), "qemu://armv7 is named twice"),
     ],

@@ -22,6 +22,7 @@ from tests.bench.figures import (
     execution,
     machine_called,
     measurement,
+    printed,
     profile_run_of,
     run_of,
 )
@@ -286,6 +287,21 @@ def test_what_could_not_be_counted_has_no_bar(bundle: Path) -> None:
     (rows,) = every(found, Table)
     assert (column(rows, "instructions"), column(rows, "of them vector")) == (["not counted"], ["–"])
     assert not every(found, Chart)
+
+
+def test_what_other_programs_printed_is_marked_and_ranked_nowhere(bundle: Path) -> None:
+    (member,) = read_manifest(bundle).members
+    one = printed(12.0)
+    one = structs.replace(one, subject=structs.replace(one.subject, sha256=member.artifact.sha256))
+    write_run(run_of(printed=(one,)), bundle)
+
+    document = report(bundle)
+
+    (rows,) = every(section(document, "latency"), Table)
+    assert column(rows, "figure") == ["mean 12.00 ms (11.00 to 13.00)"]
+    assert (column(rows, "SNR there"), column(rows, "verdict")) == (["outputs NOT compared"], ["NOISY"])
+    assert not every(section(document, "latency"), Chart)
+    assert tile(document, "Fastest trusted")[0] == "–"
 
 
 def minutes(clock_mhz: float | None) -> tuple[Minute, ...]:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgekit.errors import DeviceError
-from edgekit.targets.counter import read_counts
+from edgekit.targets.counter import END, read_counts, read_total
 from edgekit.targets.job import Count
 
 EMPTY = 2
@@ -29,3 +29,17 @@ def test_marks_that_are_no_pairs_are_refused(text: str) -> None:
 def test_no_marks_at_all_is_the_plugins_fault() -> None:
     with pytest.raises(DeviceError, match="saw no marks"):
         read_counts("", EMPTY)
+
+
+def test_the_programs_end_is_no_mark() -> None:
+    assert read_counts(f"{MARKS}{END} 9000 800\n", EMPTY) == read_counts(MARKS, EMPTY)
+
+
+def test_the_total_is_the_last_line() -> None:
+    assert read_total(f"{MARKS}{END} 9000 800\n") == Count(instructions=9000, simd=800)
+
+
+@pytest.mark.parametrize("text", ["", MARKS])
+def test_a_program_whose_end_was_not_seen_has_no_total(text: str) -> None:
+    with pytest.raises(DeviceError, match="did not see the program's end"):
+        read_total(text)

@@ -1,5 +1,6 @@
 """The ways to a board: what is started for them, and what their complaints mean."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from edgekit.errors import EnvironmentProblemError
 from edgekit.targets.adb import AdbShell
-from edgekit.targets.address import parse_address
+from edgekit.targets.address import Address, parse_address
 from edgekit.targets.posix import python_script
 from edgekit.targets.ssh import SshShell
 
@@ -34,6 +35,18 @@ def test_ssh_is_the_users_own(programs: Path) -> None:
     assert not any("StrictHostKeyChecking" in word or "UserKnownHostsFile" in word for word in command)
     assert command[-5:-1] == ["-p", "2222", "--", "pi@board"]
     assert "-c pass" in command[-1]
+
+
+@pytest.mark.parametrize(("kind", "address", "start"), [(SshShell, BOARD, "/bin/sh -c "), (AdbShell, PHONE, "sh -c ")])
+def test_a_script_is_one_word_of_the_remote_shell(
+    programs: Path, kind: type[SshShell] | type[AdbShell], address: Address, start: str
+) -> None:
+    script = 'cd "it\'s"; echo $HOME\nrm x'
+
+    line = kind(address).script(script)[-1]
+
+    assert line.startswith(start)
+    assert shlex.split(line)[-1] == script
 
 
 def test_ssh_without_user_and_port_leaves_both_to_its_configuration(programs: Path) -> None:
@@ -68,6 +81,7 @@ def test_another_ssh_can_be_named(programs: Path, monkeypatch: pytest.MonkeyPatc
         ("ssh: connect to host board port 2222: No route to host", "Is it switched on"),
         ("Timeout, server board not responding.", "fell silent"),
         ("edgekit: there is no python3 on its PATH", "ssh://pi@board:2222: there is no python3 on its PATH."),
+        ("edgekit: there is no python3 on its PATH", "--device ssh://pi@board:2222 --native ncnn=./benchncnn"),
         ("Killed", "ended before the job did. The last that was said:\nKilled"),
         ("", "ended before the job did. Nothing was said about why."),
     ],
