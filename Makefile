@@ -16,9 +16,13 @@ CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
+# Dozens of processes of every test run read what one of them has compiled, also where the environment forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Every processor runs tests; each process computes on one, and those of one file stay together for what they share.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
-PARALLEL := -n logical --dist loadfile
+# Files come in the order of tests/conftest.py, the longest first, instead of those with the most tests.
+PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -191,10 +191,10 @@ def network_stage(plan: Plan, folder: Path, cache: StageCache, clock: Clock, net
     found = clock.recall("network", cache, plan.network_key, folder, NetworkRecord)
     if found is not None:
         return found
+    made = network.get()  # before what draws it loads torch: a network that cannot be made need not wait for that
     from edgekit.pictures import kernel_pictures
     from edgekit.reference_file import write_reference
 
-    made = network.get()
     write_reference(made.reference, folder / REFERENCE)
     pictures = write_pictures(kernel_pictures(made.proven.program), folder)
     record = NetworkRecord(

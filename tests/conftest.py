@@ -16,10 +16,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from torch.onnx._internal.exporter import _registration
 
 from edgekit.artifact import TensorSpec
 from edgekit.bundle import MANIFEST
@@ -97,6 +99,15 @@ def write_artifact(network: Network, name: str, folder: Path) -> tuple[Candidate
     """Lowers and writes a network in one format."""
     program = lower(network, EXPORTERS[name].runtime, "fp32").program
     return export_program(network, program, name, folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_operators() -> Iterator[None]:
+    """Tests export hundreds of networks, and torch parses the source of all operators it can write for each of them."""
+    apis = vars(_registration)["onnxscript_apis"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apis, "get_torchlib_ops", cache(apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -322,7 +322,7 @@ def test_a_true_capture_passes_the_check() -> None:
     check_capture(capture(pair, shape, (1, 3)), in_both_precisions(pair, shape, (1, 3), outputs=outputs))
 
 
-@pytest.mark.parametrize("name", ["parcnetv2_xt", "parnet_cifar_w32"])
+@pytest.mark.parametrize("name", [pytest.param("parcnetv2_xt", marks=pytest.mark.slow), "parnet_cifar_w32"])
 def test_a_published_network_passes_the_check_at_the_smallest_size(name: str) -> None:
     """Where one image's float32 run may be luckier than another's."""
     model, shape = filled(build(name, None)), (1, 3, 32, 32)

@@ -145,13 +145,13 @@ def test_a_folder_does_not_hide_the_model_it_has_the_name_of(prepared: tuple[str
 
 
 def test_fusion_is_told_region_by_region(run: Run) -> None:
-    result = run("inspect", "parnet_cifar_w32", "--fusion", "--json")
+    result = run("inspect", "parnet_pico_digits", "--fusion", "--json")
     assert result.exit_code == 0, result.output
     regions = json.loads(result.stdout)["inspection"]["regions"]
     permutations = [region for region in regions if region["rule"] == "permutation"]
     assert permutations
     assert all(region["reordered"] and region["max_abs"] == 0.0 for region in permutations)
 
-    told = " ".join(run("inspect", "parnet_cifar_w32", "--fusion", "--no-fuse", "streams.*").stdout.split())
+    told = " ".join(run("inspect", "parnet_pico_digits", "--fusion", "--no-fuse", "streams.*").stdout.split())
     assert "permutation" in told
     assert "in the weights of" in told

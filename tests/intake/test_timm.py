@@ -27,10 +27,10 @@ def timm() -> Any:
     ("name", "shape"),
     [
         ("resnet10t", (1, 3, 64, 64)),
-        ("mobilenetv3_small_050", (1, 3, 64, 96)),
+        pytest.param("mobilenetv3_small_050", (1, 3, 64, 96), marks=pytest.mark.slow),
         ("test_vit", (1, 3, 96, 96)),
         ("test_convnext", (1, 3, 64, 64)),
-        ("ghostnet_050", (2, 3, 64, 64)),
+        pytest.param("ghostnet_050", (2, 3, 64, 64), marks=pytest.mark.slow),
     ],
 )
 def test_architecture_is_captured(name: str, shape: tuple[int, ...]) -> None:

@@ -186,6 +186,7 @@ def test_a_buffer_that_is_written_in_place_is_neither_folded_nor_written() -> No
 # -- crop kernels ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kept_kernels_lose_the_taps_that_only_meet_padding() -> None:
     shape = (1, 3, 160, 192)
     _, program = random_network("keep", shape)

@@ -120,6 +120,7 @@ def test_only_for_tflite() -> None:
     assert asks == {"tflite"}
 
 
+@pytest.mark.slow
 def test_converter_needs_it(tmp_path: Path) -> None:
     """Fails when the converter has learned to convert the expansion; the pass can go then."""
     program = capture(Attention().eval(), SHAPE)

@@ -127,6 +127,7 @@ def test_only_for_onnxruntime() -> None:
     assert asks == {"onnxruntime"}
 
 
+@pytest.mark.slow
 def test_runtime_needs_it(tmp_path: Path) -> None:
     """Fails when ONNX Runtime has learned to keep the zeros; the pass can go then."""
     program = captured(padded_pool)
