@@ -30,7 +30,6 @@ from edgekit.quantized import finite_cases
 from edgekit.runners import load
 from edgekit.runners.base import Runner
 from edgekit.runners.parts import read_description
-from edgekit.tuning.nearest import Place
 
 
 def quantize_parts(
@@ -69,7 +68,8 @@ def quantize_parts(
         with clock.stage(f"quantize {exporter.format} parts"):
             target = folder / source.name
             place = plan.precision_chooser(exporter).place
-            files, operators = _quantized(source, target, exporter.runtime, quantizer, material, record, place)
+            there = place.architectures, place.short_sums
+            files, operators = _quantized(source, target, exporter.runtime, quantizer, material, record, there)
             held_out = compare(exporter.runtime, source, target, material)
             check(target.name, held_out, operators, quantizer.recipe(record.recipe))
     with clock.stage(f"verify {exporter.format} {plan.request.precision} parts"):
@@ -91,7 +91,7 @@ def _quantized(
     quantizer: Quantizer,
     material: Material,
     whole: QuantRecord,
-    place: Place,
+    there: tuple[tuple[str, ...], bool],
 ) -> tuple[list[Path], tuple[OperatorPrecision, ...]]:
     """Writes every part under its name, and the description; gives back all files and what became of the layers."""
     module, recipe, described = quantizer.load(), quantizer.recipe(whole.recipe), read_description(source)
@@ -106,8 +106,7 @@ def _quantized(
             chosen = frozenset(layer.name for layer in layers if layer.name not in why)
             calibration = partial(_feeds, material, described, runners, number)
             if chosen:
-                images, there = whole.calibration.images, (place.architectures, place.short_sums)
-                job = Job(recipe, chosen, calibration, images, ranges, *there)
+                job = Job(recipe, chosen, calibration, whole.calibration.images, ranges, *there)
                 files += module.quantize(exact, job, written)
             else:
                 files += [Path(shutil.copyfile(source.with_name(name), target.with_name(name))) for name in part.files]

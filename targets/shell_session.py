@@ -56,6 +56,7 @@ umask 077
     + END_IN
     + """\
 end_all() {
+    mv "$folder/work" "$folder/over" 2>/dev/null
     end_in "$folder"
     rm -rf "$folder"
 }
@@ -94,7 +95,10 @@ echo "%(mark)sno folder can be written: $reason" >&2
 exit 1
 """
 )
-"""Keeps a session. A beat is a line with another number; without one for too long the session is over."""
+"""Keeps a session. A beat is a line with another number; without one for too long the session is over.
+
+Its end begins by moving the folder that the watch sleeps in, so that no sleep begins there which nobody would end.
+"""
 
 
 class Shell(Protocol):
