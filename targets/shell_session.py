@@ -1,4 +1,4 @@
-"""A session on a device that needs nothing there but a POSIX shell and `cat`, `mkdir`, `rm` and `sleep`.
+"""A session on a device that needs nothing there but a POSIX shell and the commonest of its programs.
 
 One connection keeps the session: a script that makes the folder, waits until its input ends or falls silent, then ends
 whatever runs in the folder and removes it. Everything else is a connection of its own, which ends within a limit of
@@ -6,6 +6,7 @@ time; files go over its standard input.
 """
 
 import hashlib
+import itertools
 import os
 import shlex
 import subprocess
@@ -21,7 +22,7 @@ from typing import IO, Protocol, Self
 from edgekit.errors import DeviceError
 from edgekit.files import sha256
 from edgekit.targets.address import Address
-from edgekit.targets.link import LAST_WORDS_SECONDS, Content, end_process, limited, tail
+from edgekit.targets.link import LAST_WORDS_SECONDS, Content, Progress, end_process, limited, tail
 from edgekit.targets.posix import MARK
 from edgekit.targets.served import ANSWER_SECONDS, BEATS, SILENCE, SILENCE_SECONDS, SLOWEST_BYTES_PER_S
 
@@ -49,6 +50,20 @@ end_in() {
 """
 """Ends what runs below a folder: a program and all that it started are known by where they work."""
 
+LOCK = ".edgekit-shell.lock"
+"""Beside the sessions' folders: a link to the number of the keeper whose session has the board to itself."""
+
+TAKE = """\
+holder=$(ls -l %(lock)s 2>/dev/null)
+holder=${holder##*-> }
+[ -z "$holder" ] || kill -0 "$holder" 2>/dev/null || rm -f %(lock)s
+if [ "$holder" = %(keeper)s ] || ln -s %(keeper)s %(lock)s 2>/dev/null; then echo taken; else echo queued; fi
+"""
+"""Takes the board where nobody has it, or whoever had it is gone; making a link succeeds once only."""
+
+TRY_SECONDS = 1.0
+"""How often a session that waits for the board tries to take it."""
+
 KEEPER = (
     """\
 umask 077
@@ -56,6 +71,7 @@ umask 077
     + END_IN
     + """\
 end_all() {
+    case $(ls -l "$base/%(lock)s" 2>/dev/null) in *"-> ${folder##*-}") rm -f "$base/%(lock)s" ;; esac
     mv "$folder/work" "$folder/over" 2>/dev/null
     end_in "$folder"
     rm -rf "$folder"
@@ -148,7 +164,7 @@ class ShellSession:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the session
         patience_s = float(os.environ.get(SILENCE, SILENCE_SECONDS))
         bases = " ".join('"$HOME"' if base == "~" else shlex.quote(base) for base in shell.bases)
-        keeper = KEEPER % {"seconds": max(round(patience_s), 1), "bases": bases, "mark": MARK}
+        keeper = KEEPER % {"seconds": max(round(patience_s), 1), "bases": bases, "mark": MARK, "lock": LOCK}
         # A session of its own, or Ctrl-C at a terminal would end the connection before the folder is removed.
         self._keeper = subprocess.Popen(
             shell.script(keeper),
@@ -178,6 +194,22 @@ class ShellSession:
     def alive(self) -> bool:
         """Whether it can still be used."""
         return self._keeper.poll() is None
+
+    def take(self, progress: Progress) -> None:
+        """Waits until no other session measures there, and has the device to itself from then on.
+
+        Raises:
+            DeviceError: It was lost.
+        """
+        base, _, name = self._folder.rpartition("/")
+        script = TAKE % {"lock": shlex.quote(f"{base}/{LOCK}"), "keeper": name.rpartition("-")[2]}
+        for attempt in itertools.count():
+            if self.ask(script).strip() == b"taken":
+                return
+            if not attempt:
+                progress(f"{self.address.text}: waiting, somebody else is measuring there")
+            if self._over.wait(TRY_SECONDS) or not self.alive:
+                raise self.lost()
 
     def push(self, name: str, content: Content) -> None:
         """Writes a file into the session's folder, unless it is there, and compares its hash where the device can.

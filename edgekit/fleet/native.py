@@ -71,7 +71,9 @@ def measure_natively(addresses: Sequence[str], work: Work, note: Progress) -> Ou
     outcomes: dict[str, Outcome] = {}
     for group in ([text for text in texts if text == LOCAL], [text for text in texts if text != LOCAL]):
         fleet = Fleet(
-            lambda session: measure_with(session, work), note, lambda text, say: open_shell(parse_address(text), say)
+            lambda session: measure_with(session, work, note),
+            note,
+            lambda text, say: open_shell(parse_address(text), say),
         )
         outcomes |= fleet.visit(group)
     return joined([outcomes[text] for text in texts])
@@ -85,8 +87,8 @@ class _Findings:
     watches: list[Watch] = field(default_factory=list)
 
 
-def measure_with(session: ShellSession, work: Work) -> Outcome:
-    """Measures what there are programs for, one artifact after the other.
+def measure_with(session: ShellSession, work: Work, note: Progress) -> Outcome:
+    """Measures what there are programs for, one artifact after the other, when nobody else measures there.
 
     Raises:
         MisuseError: There is nothing to measure.
@@ -96,6 +98,7 @@ def measure_with(session: ShellSession, work: Work) -> Outcome:
     facts, state = look(session)
     line = line_up(work.bundles, work.choice, facts, work.programs, _lacking)
     found = _Findings(machine_of(facts, state), problems=line.problems)
+    session.take(note)
     for entry in (entry for entries in line.entries.values() for entry in entries):
         given = work.programs[entry.member.artifact.runtime]
         try:

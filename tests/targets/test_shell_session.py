@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgekit.errors import DeviceError
 from edgekit.targets.address import parse_address
 from edgekit.targets.local import LocalShell
 from edgekit.targets.shell_device import open_shell
-from edgekit.targets.shell_session import ShellSession
+from edgekit.targets.shell_session import LOCK, ShellSession
 
 LOCAL = parse_address("local")
 
@@ -199,3 +200,40 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(DeviceError, match="edgekit: no folder can be written: mkdir"):
         ShellSession(shell)
+
+
+def test_sessions_have_a_device_to_themselves_one_after_the_other(base: Path) -> None:
+    said: list[str] = []
+    first, second = ShellSession(LocalShell(LOCAL)), ShellSession(LocalShell(LOCAL))
+    with second:
+        with first:
+            first.take(said.append)
+            first.take(said.append)  # which it has already
+            waiting = threading.Thread(target=second.take, args=(said.append,))
+            waiting.start()
+            waiting.join(2.5)
+            assert waiting.is_alive()
+            assert said == ["local: waiting, somebody else is measuring there"]
+        waiting.join(30)
+        assert not waiting.is_alive()
+        assert (base / LOCK).is_symlink()
+    assert list(base.iterdir()) == []
+
+
+def test_who_is_gone_has_a_device_no_longer(base: Path) -> None:
+    with ShellSession(LocalShell(LOCAL)) as dead:
+        dead.take(print)
+        kill_keeper(dead, base)
+        with ShellSession(LocalShell(LOCAL)) as session:
+            session.take(pytest.fail)
+    wait_until_empty(base)
+
+
+def test_a_session_that_waits_ends_with_its_device(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_SILENCE", "1")
+    with ShellSession(LocalShell(LOCAL)) as first, ShellSession(LocalShell(LOCAL)) as second:
+        first.take(print)
+        second._keeper.kill()
+        with pytest.raises(DeviceError):
+            second.take(print)
+    wait_until_empty(base)
