@@ -14,7 +14,7 @@ from edgekit.passes.lower.split_groups import SplitGroups
 from edgekit.program import Program, arguments, constant, constants, operator_counts, set_constant
 from tests.passes.materialising import image, probes, proved
 
-SHAPE: Shape = (2, 64, 5, 3)
+SHAPE: Shape = (2, 64, 9, 7)
 EXACT_DB = 250.0
 
 ATEN = torch.ops.aten
@@ -88,9 +88,10 @@ def test_each_group_gets_a_convolution(layer: nn.Conv2d, function: Function, cou
         pytest.param(nn.Conv2d(64, 32, 3, groups=8), SHAPE, "", id="narrow groups"),
         pytest.param(nn.Conv2d(64, 16, 3, groups=2), SHAPE, "", id="few outputs"),
         pytest.param(nn.Conv2d(64, 32, 1, groups=2), (1, 64, 1, 1), "", id="one pixel"),
+        pytest.param(nn.Conv2d(64, 32, 3, groups=2), (1, 64, 7, 5), "", id="15 pixels"),
         pytest.param(nn.Conv2d(64, 32, 3), SHAPE, "", id="one group"),
         pytest.param(
-            nn.Conv2d(144, 144, 1, groups=9), (1, 144, 5, 3), "more than 8 groups", id="more groups than are worth it"
+            nn.Conv2d(144, 144, 1, groups=9), (1, 144, 5, 4), "more than 8 groups", id="more groups than are worth it"
         ),
     ],
 )
@@ -107,7 +108,7 @@ class Computed(nn.Module):
     """A convolution with weights that are computed from the input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.conv2d(x, x[:1, :32, :3].expand(32, 32, 3, 3), groups=2)
+        return torch.conv2d(x, x[:1, :32, :3, :3].expand(32, 32, 3, 3), groups=2)
 
 
 def test_computed_weights_are_declined() -> None:
