@@ -29,7 +29,7 @@ from edgekit.targets.answer import disturbances
 from edgekit.targets.counter import build_counter, read_total
 from edgekit.targets.job import Arrays, Facts, Measured, Record
 from edgekit.targets.link import Progress
-from edgekit.targets.native import OUTPUT, Figures, Given, Order, fault, read_figures, unreadable
+from edgekit.targets.native import OUTPUT, PROGRAMS, Figures, Given, Order, fault, read_figures, unreadable
 from edgekit.targets.shell_device import open_shell
 from edgekit.targets.shell_machine import look
 from edgekit.targets.shell_session import ARTIFACTS, ShellSession
@@ -96,7 +96,7 @@ def measure_with(session: ShellSession, work: Work, note: Progress) -> Outcome:
         DeviceError: The device was lost.
     """
     facts, state = look(session)
-    line = line_up(work.bundles, work.choice, facts, work.programs, _lacking)
+    line = line_up(work.bundles, work.choice, facts, work.programs, lacking)
     found = _Findings(machine_of(facts, state), problems=line.problems)
     session.take(note)
     for entry in (entry for entries in line.entries.values() for entry in entries):
@@ -115,7 +115,10 @@ def measure_with(session: ShellSession, work: Work, note: Progress) -> Outcome:
     return Outcome(_runs(work, found), tuple(found.problems), tuple(line.skipped))
 
 
-def _lacking(runtime: str, facts: Facts) -> str:
+def lacking(runtime: str, facts: Facts) -> str:
+    """Why nothing of a runtime is measured that no program was given for."""
+    if runtime not in PROGRAMS:
+        return f"{runtime} has no benchmark program that is known here; it needs Python on {facts.address}"
     return f"No program of {runtime}'s was given for {facts.address}. Give one: --native {runtime}=PROGRAM"
 
 

@@ -18,9 +18,12 @@ from edgekit.bench.store import read_runs, write_run
 from edgekit.bundle import read_manifest
 from edgekit.cli import cli
 from edgekit.errors import ArtifactError, DeviceError, EnvironmentProblemError, ParityError
-from edgekit.fleet.native import Work, measure_natively
+from edgekit.fleet.native import Work, lacking, measure_natively
 from edgekit.measure import Bundle, Choice, Outcome
+from edgekit.targets.address import parse_address
 from edgekit.targets.native import parse_given
+from edgekit.targets.shell_device import open_shell
+from edgekit.targets.shell_machine import look
 from tests.bench.figures import BRIEF, ONE
 from tests.fleet.standins import OLD_OPTIONS, benchmark_model, shell_program
 
@@ -101,6 +104,18 @@ def test_an_output_of_another_size_is_none(opened: Bundle, tmp_path: Path) -> No
 
     assert isinstance(found.error, ArtifactError)
     assert "must return" in str(found.error)
+
+
+def test_a_runtime_without_such_a_program_is_said_to_need_python(opened: Bundle) -> None:
+    """No option is named that there is none of."""
+    with open_shell(parse_address("local"), print) as session:
+        facts, _ = look(session)
+
+    assert lacking("onnxruntime", facts) == (
+        "onnxruntime has no benchmark program that is known here; it needs Python on local"
+    )
+    assert lacking("mnn", facts).endswith("--native mnn=PROGRAM")
+    assert left(opened) == []
 
 
 def test_an_older_program_is_not_compared_and_says_so(opened: Bundle, tmp_path: Path) -> None:
