@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgekit.numerics import compare_one
-from edgekit.targets.counter import build_counter
+from edgekit.targets.counter import END, build_counter
 from edgekit.targets.device import Device, open_device
 from edgekit.targets.job import Count, Job, Record, Task
 from edgekit.targets.userland import USERLANDS
@@ -64,11 +64,12 @@ def test_a_known_program_is_counted_exactly(name: str, words: tuple[int, ...], b
     plugin = f"{build_counter()},out={marks}"
     subprocess.run([board.qemu, "-cpu", board.cpu, "-plugin", plugin, str(binary)], check=True)
 
-    (first, begun, simd_begun), (last, ended, simd_ended) = (
+    (first, begun, simd_begun), (last, ended, simd_ended), (end, total, simd) = (
         map(int, line.split()) for line in marks.read_text().splitlines()
     )
     assert (first, last) == (0, 1)
     assert (ended - begun, simd_ended - simd_begun) == EXPECTED
+    assert (end, total, simd) == (END, len(words) + 3 * (LOOPS - 1), LOOPS)
 
 
 def onnx_file(path: Path) -> Path:
